@@ -1,0 +1,209 @@
+// Package keyval reads and writes flat "key: value" lines: the form of a revision, its state, a registration and
+// the first and last entry of an object stream. They are valid YAML, and sed can read them.
+//
+// A value that consists of A-Za-z0-9_./:@+- alone stands as it is; any other is a JSON string. A list is
+// [a, "b c"]. Each line ends in a newline; there are no comments and no blank lines.
+package keyval
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// MaxSize is the most that Parse takes, in bytes.
+const MaxSize = 1 << 20
+
+// Pair is one line. Raw is the value as it stands in the file.
+type Pair struct{ Key, Raw string }
+
+// Pairs are the lines of a file, in their order, each key at most once.
+type Pairs []Pair
+
+var (
+	key      = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	plain    = regexp.MustCompile(`^[A-Za-z0-9_./+][A-Za-z0-9_./:@+-]*$`)
+	plainTag = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)
+)
+
+// Parse reads lines. What it accepts, Bytes gives back to the byte.
+func Parse(text []byte) (Pairs, error) {
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("%d bytes are too many for key: value lines", len(text))
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		return nil, fmt.Errorf("the last line is cut off")
+	}
+	var pairs Pairs
+	for n, line := range bytes.SplitAfter(text, []byte("\n")) {
+		if len(line) == 0 {
+			break
+		}
+		k, v, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), ": ")
+		if !ok || !key.MatchString(k) {
+			return nil, fmt.Errorf("line %d is not key: value", n+1)
+		}
+		if _, twice := pairs.raw(k); twice {
+			return nil, fmt.Errorf("line %d: %s is there twice", n+1, k)
+		}
+		if err := check(v); err != nil {
+			return nil, fmt.Errorf("line %d: %s: %w", n+1, k, err)
+		}
+		pairs = append(pairs, Pair{k, v})
+	}
+	return pairs, nil
+}
+
+func check(raw string) error {
+	if strings.HasPrefix(raw, "[") {
+		_, err := parseList(raw)
+		return err
+	}
+	_, err := parseString(raw)
+	return err
+}
+
+// Bytes is the text of the lines.
+func (p Pairs) Bytes() []byte {
+	var b bytes.Buffer
+	for _, pair := range p {
+		fmt.Fprintf(&b, "%s: %s\n", pair.Key, pair.Raw)
+	}
+	return b.Bytes()
+}
+
+func (p Pairs) raw(key string) (string, bool) {
+	for _, pair := range p {
+		if pair.Key == key {
+			return pair.Raw, true
+		}
+	}
+	return "", false
+}
+
+// Has reports whether the key is there.
+func (p Pairs) Has(key string) bool { _, ok := p.raw(key); return ok }
+
+// Get is the value of the key, "" when it is not there or is a list.
+func (p Pairs) Get(key string) string {
+	raw, _ := p.raw(key)
+	s, _ := parseString(raw)
+	return s
+}
+
+// List is the list at the key, nil when it is not there or is none.
+func (p Pairs) List(key string) []string {
+	raw, _ := p.raw(key)
+	l, _ := parseList(raw)
+	return l
+}
+
+// Int is the number at the key; a missing one, one that is none and a negative one are errors.
+func (p Pairs) Int(key string) (int64, error) {
+	if !p.Has(key) {
+		return 0, fmt.Errorf("%s is missing", key)
+	}
+	n, err := strconv.ParseInt(p.Get(key), 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s: %q is no size or count", key, p.Get(key))
+	}
+	return n, nil
+}
+
+// Set puts a value at the key, in place of an older one or at the end.
+func (p *Pairs) Set(key, value string) { p.set(key, formatString(value, plain)) }
+
+// SetInt puts a number at the key.
+func (p *Pairs) SetInt(key string, n int64) { p.set(key, strconv.FormatInt(n, 10)) }
+
+// SetList puts a list at the key.
+func (p *Pairs) SetList(key string, list []string) {
+	items := make([]string, len(list))
+	for i, s := range list {
+		items[i] = formatString(s, plainTag)
+	}
+	p.set(key, "["+strings.Join(items, ", ")+"]")
+}
+
+func (p *Pairs) set(key, raw string) {
+	for i := range *p {
+		if (*p)[i].Key == key {
+			(*p)[i].Raw = raw
+			return
+		}
+	}
+	*p = append(*p, Pair{key, raw})
+}
+
+// Without is the lines but those with one of these keys: what a newer version may have added.
+func (p Pairs) Without(keys ...string) Pairs {
+	var rest Pairs
+next:
+	for _, pair := range p {
+		for _, k := range keys {
+			if pair.Key == k {
+				continue next
+			}
+		}
+		rest = append(rest, pair)
+	}
+	return rest
+}
+
+func formatString(s string, plain *regexp.Regexp) string {
+	if plain.MatchString(s) && !strings.HasSuffix(s, ":") {
+		return s
+	}
+	b, _ := json.Marshal(s) // a string always marshals
+	return string(b)
+}
+
+func parseString(raw string) (string, error) {
+	if plain.MatchString(raw) && !strings.HasSuffix(raw, ":") {
+		return raw, nil
+	}
+	var s string
+	if !strings.HasPrefix(raw, `"`) || json.Unmarshal([]byte(raw), &s) != nil {
+		return "", fmt.Errorf("%.40q wants quotes", raw)
+	}
+	return s, nil
+}
+
+func parseList(raw string) ([]string, error) {
+	rest, ok := strings.CutPrefix(raw, "[")
+	rest, ok2 := strings.CutSuffix(rest, "]")
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("%.40q is no list", raw)
+	}
+	list := []string{}
+	for first := true; rest != ""; first = false {
+		if !first {
+			if rest, ok = strings.CutPrefix(rest, ", "); !ok {
+				return nil, fmt.Errorf("list items stand apart by a comma and a space")
+			}
+		}
+		item := rest
+		if strings.HasPrefix(rest, `"`) {
+			quoted, err := strconv.QuotedPrefix(rest)
+			if err != nil {
+				return nil, fmt.Errorf("a quote is open in %.40q", rest)
+			}
+			item = quoted
+		} else if i := strings.IndexByte(rest, ','); i >= 0 {
+			item = rest[:i]
+		}
+		s := item
+		if strings.HasPrefix(item, `"`) {
+			if json.Unmarshal([]byte(item), &s) != nil {
+				return nil, fmt.Errorf("%.40q is no JSON string", item)
+			}
+		} else if !plainTag.MatchString(item) {
+			return nil, fmt.Errorf("%.40q wants quotes", item)
+		}
+		list, rest = append(list, s), rest[len(item):]
+	}
+	return list, nil
+}
