@@ -18,6 +18,9 @@ type Visitor struct {
 	// Lost is told of pages of the new map that cannot be read: damaged or missing. The walk goes on behind them
 	// unless it returns an error. Without it, they end the walk.
 	Lost func(*PageError) error
+	// OldLost is told of pages of the old map that cannot be read. They count as empty unless it returns an error;
+	// without it, they end the walk.
+	OldLost func(*PageError) error
 }
 
 // Walk visits all of a map.
@@ -49,7 +52,7 @@ func (c comparison) page(ctx context.Context, level int, index int64) error {
 	}
 	now, err := c.new.at(ctx, level, index)
 	if err != nil {
-		return c.lost(err)
+		return lost(err, c.Lost)
 	}
 	if c.Page != nil && !now.name.IsZero() {
 		if below, err := c.Page(level, now.name); err != nil || !below {
@@ -58,7 +61,9 @@ func (c comparison) page(ctx context.Context, level int, index int64) error {
 	}
 	was, err := c.old.at(ctx, level, index)
 	if err != nil {
-		return err
+		if err := lost(err, c.OldLost); err != nil {
+			return err
+		}
 	}
 	for i := range int64(max(len(was.lines), len(now.lines))) {
 		from, to := was.lines.at(i), now.lines.at(i)
@@ -81,11 +86,12 @@ func (c comparison) page(ctx context.Context, level int, index int64) error {
 	return nil
 }
 
-func (c comparison) lost(err error) error {
+// lost tells of a page that is damaged or missing. What is wrong with it otherwise says nothing about the page.
+func lost(err error, tell func(*PageError) error) error {
 	var page *PageError
 	var bad *object.BadError
-	if c.Lost != nil && errors.As(err, &page) && (errors.As(err, &bad) || errors.Is(err, object.ErrNotExist)) {
-		return c.Lost(page)
+	if tell != nil && errors.As(err, &page) && (errors.As(err, &bad) || errors.Is(err, object.ErrNotExist)) {
+		return tell(page)
 	}
 	return err
 }

@@ -30,7 +30,9 @@ type Pool struct{ root string }
 func Open(root string) *Pool { return &Pool{root} }
 
 // Path is where the object is kept when it is in place.
-func (p *Pool) Path(key object.Key) string { return filepath.Join(p.root, filepath.FromSlash(key.String())) }
+func (p *Pool) Path(key object.Key) string {
+	return filepath.Join(p.root, filepath.FromSlash(key.String()))
+}
 
 // Has implements object.Haser. It looks in place alone.
 func (p *Pool) Has(_ context.Context, key object.Key) (bool, error) {

@@ -1,0 +1,269 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"backy/pkg/keyval"
+)
+
+const (
+	revSuffix   = ".rev"
+	stateSuffix = ".state"
+)
+
+var segment = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$`)
+
+// CheckJob refuses what is no job's name: a path of segments of A-Za-z0-9_- and single inner dots, each of which starts
+// with a letter or digit.
+func CheckJob(name string) error {
+	for part := range strings.SplitSeq(name, "/") {
+		if !segment.MatchString(part) || len(part) > 200 {
+			return fmt.Errorf("%.100q is no job's name: want letters, digits, _ and -, single dots inside, starting with a letter or digit", name)
+		}
+	}
+	return nil
+}
+
+// Job is a named disk, and the directory with its revisions.
+type Job struct {
+	Name string
+	repo *Repo
+}
+
+// Job returns the job of this name, whether its directory exists or not.
+func (r *Repo) Job(name string) (*Job, error) {
+	if name == "" {
+		return nil, fmt.Errorf("%s is a repository's base directory; name a job's directory below it with -b", r.Base)
+	}
+	return &Job{name, r}, CheckJob(name)
+}
+
+// Dir is the job's directory.
+func (j *Job) Dir() string { return filepath.Join(j.repo.Base, filepath.FromSlash(j.Name)) }
+
+func (j *Job) file(name string) string { return filepath.Join(j.Dir(), name) }
+
+// Broken is a .rev that cannot be read.
+type Broken struct {
+	Path string
+	Err  error
+}
+
+// List returns the job's revisions, oldest first, and the .rev files that cannot be read. A job without a directory has
+// none.
+func (j *Job) List() ([]Revision, []Broken, error) {
+	entries, err := os.ReadDir(j.Dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("list revisions: %w", err)
+	}
+	var list []Revision
+	var broken []Broken
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), revSuffix)
+		if !ok || !isID(id) {
+			continue
+		}
+		r, err := j.Get(id)
+		if errors.Is(err, ErrNoRevision) {
+			continue // forgotten since
+		}
+		if err != nil {
+			broken = append(broken, Broken{j.file(e.Name()), err})
+			continue
+		}
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b Revision) int {
+		return cmpOr(a.Time.Compare(b.Time), strings.Compare(a.ID, b.ID))
+	})
+	return list, broken, nil
+}
+
+func cmpOr(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// ErrNoRevision is wrapped where a revision does not exist.
+var ErrNoRevision = errors.New("no such revision")
+
+// Get reads one revision by its id.
+func (j *Job) Get(id string) (Revision, error) {
+	text, err := readSmall(j.file(id + revSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Revision{}, fmt.Errorf("%w: %s has no %s", ErrNoRevision, j.Name, id)
+	}
+	if err != nil {
+		return Revision{}, err
+	}
+	r, err := ParseRevision(text)
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("it is that of %s", r.ID)
+	}
+	if err != nil {
+		return Revision{}, fmt.Errorf("%s: %w", j.file(id+revSuffix), err)
+	}
+	r.Job = j.Name
+	text, err = readSmall(j.file(id + stateSuffix))
+	if err == nil {
+		r.State, err = ParseState(text)
+	}
+	if err != nil {
+		r.StateErr = fmt.Errorf("the state of %s cannot be read: %w", id, err)
+	}
+	return r, nil
+}
+
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, keyval.MaxSize+1))
+}
+
+// Find returns the revision that a word names: a count back (0 is the newest), last, latest or first, a full id, a tag
+// (the newest that has it), the start of an id (4 letters or more), or a date, tried in this order.
+func (j *Job) Find(spec string) (Revision, error) {
+	list, broken, err := j.List()
+	if err != nil {
+		return Revision{}, err
+	}
+	r, err := find(list, spec)
+	switch {
+	case err == nil:
+		return r, nil
+	case len(broken) > 0:
+		return r, fmt.Errorf("%w; %d revisions of %s cannot be read: %w", err, len(broken), j.Name, broken[0].Err)
+	case len(list) == 0:
+		return r, fmt.Errorf("%w: %s has none yet", ErrNoRevision, j.Name)
+	}
+	return r, fmt.Errorf("%w in %s; `backy status` lists what there is", err, j.Name)
+}
+
+func find(list []Revision, spec string) (Revision, error) {
+	newest := func(match func(Revision) bool) (Revision, bool) {
+		for _, r := range slices.Backward(list) {
+			if match(r) {
+				return r, true
+			}
+		}
+		return Revision{}, false
+	}
+	if n, err := strconv.ParseUint(spec, 10, 31); err == nil && len(spec) < 8 {
+		if int(n) < len(list) {
+			return list[len(list)-1-int(n)], nil
+		}
+		return Revision{}, fmt.Errorf("%w: there are %d, so %s back is too far", ErrNoRevision, len(list), spec)
+	}
+	switch spec {
+	case "last", "latest", "first":
+		if len(list) == 0 {
+			return Revision{}, ErrNoRevision
+		}
+		return list[map[bool]int{true: 0, false: len(list) - 1}[spec == "first"]], nil
+	}
+	if r, ok := newest(func(r Revision) bool { return r.ID == spec }); ok {
+		return r, nil
+	}
+	if r, ok := newest(func(r Revision) bool { return slices.Contains(r.State.Tags, spec) }); ok {
+		return r, nil
+	}
+	if len(spec) >= 4 {
+		r, ok := newest(func(r Revision) bool { return strings.HasPrefix(r.ID, spec) })
+		if other, _ := newest(func(o Revision) bool { return strings.HasPrefix(o.ID, spec) && o.ID != r.ID }); other.ID != "" {
+			return Revision{}, fmt.Errorf("%w: %q is the start of %s and %s", ErrNoRevision, spec, r.ID, other.ID)
+		} else if ok {
+			return r, nil
+		}
+	}
+	for _, form := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
+		t, err := time.ParseInLocation(form, spec, time.Local)
+		if err != nil {
+			continue
+		}
+		// The newest that is not younger than the date, or than the end of the day that was meant.
+		if form == time.DateOnly {
+			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
+		}
+		if r, ok := newest(func(r Revision) bool { return !r.Time.After(t) }); ok {
+			return r, nil
+		}
+		return Revision{}, fmt.Errorf("%w from before %s", ErrNoRevision, spec)
+	}
+	return Revision{}, fmt.Errorf("%w: %q names none", ErrNoRevision, spec)
+}
+
+// Base is the revision to build on: the one that the spec names, which has to be fit; for "last", the newest that is
+// fit. ErrNoRevision where there is none.
+func (j *Job) Base(spec string) (Revision, error) {
+	if spec != "last" && spec != "latest" {
+		r, err := j.Find(spec)
+		if err == nil && !r.FitBase() {
+			err = fmt.Errorf("revision %s is no base: it is distrusted, or its state is not known", r.ID)
+		}
+		return r, err
+	}
+	list, _, err := j.List()
+	if err != nil {
+		return Revision{}, err
+	}
+	for _, r := range slices.Backward(list) {
+		if r.FitBase() {
+			return r, nil
+		}
+	}
+	return Revision{}, fmt.Errorf("%w of %s is fit to build on", ErrNoRevision, j.Name)
+}
+
+// Jobs walks the base directory for jobs: directories that have a revision or a config. What cannot be read is yielded
+// with its error.
+func (r *Repo) Jobs(ctx context.Context) iter.Seq2[*Job, error] {
+	return func(yield func(*Job, error) bool) {
+		err := filepath.WalkDir(r.Base, func(path string, d fs.DirEntry, err error) error {
+			if err == nil {
+				err = ctx.Err()
+			}
+			name, _ := filepath.Rel(r.Base, path)
+			switch {
+			case err != nil:
+				return err
+			case !d.IsDir() || name == ".":
+				return nil
+			case d.Name() == Dot || d.Name() == "lost+found" || CheckJob(d.Name()) != nil:
+				return fs.SkipDir
+			}
+			entries, err := os.ReadDir(path)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(entries, isJobFile) && !yield(&Job{filepath.ToSlash(name), r}, nil) {
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			yield(nil, fmt.Errorf("list jobs: %w", err))
+		}
+	}
+}
+
+func isJobFile(e fs.DirEntry) bool {
+	id, ok := strings.CutSuffix(e.Name(), revSuffix)
+	return e.Name() == "config" || ok && isID(id)
+}

@@ -1,0 +1,221 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"backy/pkg/blockmap"
+	"backy/pkg/object"
+	"backy/pkg/object/dir"
+)
+
+// WriterOptions say how a writer goes about it.
+type WriterOptions struct {
+	MinFree float64 // share of the disk that stays free: below it nothing more is stored; 0 for no limit
+	Verify  bool    // objects are unpacked and checked against their names before they are stored
+}
+
+// Writer is the one session that stores a revision of a job. Its life: NewWriter, Begin, Put, Commit, Close.
+type Writer struct {
+	WriterOptions
+	job     *Job
+	id      string
+	lock    *Lock
+	session *Session
+	fs      *os.File // for syncfs, opened before the first write
+	pool    *dir.Writer
+	sent    *sentLog
+	marks   Marks
+	healed  []object.Key
+	base    *Revision // nil: none
+	existed bool      // the job's directory, at the start
+	check   map[object.Kind]*object.Decoder
+	content []byte
+	stored  int64
+	toCheck int64 // bytes until the next look at the free space
+}
+
+// freeEvery is how much is stored between two looks at the free space, bytes.
+const freeEvery = 64 << 20
+
+// NewWriter takes the job's backup lock, makes the session's staging directory, once, and makes sure that it works.
+func (j *Job) NewWriter(o WriterOptions) (*Writer, error) {
+	r := j.repo
+	if err := checkMount(r.Base); err != nil {
+		return nil, err
+	}
+	if err := j.refuseLinks(); err != nil {
+		return nil, err
+	}
+	lock, err := r.lock(lockName(j.Name, "backup"), "the backup of "+j.Name)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{WriterOptions: o, job: j, id: NewID(), lock: lock}
+	if err := w.prepare(); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("start a session in %s: %w", r.Base, err)
+	}
+	return w, nil
+}
+
+func (w *Writer) prepare() (err error) {
+	r := w.job.repo
+	if w.fs, err = os.Open(r.path()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(w.staging(), 0o750); err != nil {
+		return err
+	}
+	if err := r.probe(w.staging(), r.path("chunks"), nearest(w.job.Dir())); err != nil {
+		return err
+	}
+	switch _, err := os.Lstat(w.job.Dir()); {
+	case err == nil:
+		w.existed = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if w.marks, err = r.Marks(); err != nil {
+		return err
+	}
+	if w.sent, err = newSentLog(w.staging("sent")); err != nil {
+		return err
+	}
+	w.check = map[object.Kind]*object.Decoder{}
+	for kind, limit := range map[object.Kind]int{object.Chunk: MaxBlock, object.Page: blockmap.MaxPage} {
+		if w.check[kind], err = object.NewDecoder(limit); err != nil {
+			return err
+		}
+	}
+	w.pool = r.pool.Writer(w.staging(), r.Ops)
+	return w.room()
+}
+
+// staging is a path in the session's directory. It is always named by path: after a fence there is nothing there.
+func (w *Writer) staging(parts ...string) string {
+	return w.job.repo.path(append([]string{"tmp", w.id}, parts...)...)
+}
+
+// ID is the session's.
+func (w *Writer) ID() string { return w.id }
+
+// Begin registers the session, with the base that it builds on, if any, and makes sure that the base is there. It comes
+// before any look-up.
+func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
+	if baseID == "" {
+		root = object.Name{}
+	}
+	var err error
+	if w.session, err = w.job.repo.register(w.id, kindWriter, root); err != nil {
+		return err
+	}
+	if baseID != "" {
+		base, err := w.job.Get(baseID)
+		if errors.Is(err, ErrNoRevision) {
+			return again("the base %s was forgotten meanwhile", baseID)
+		}
+		if err != nil {
+			return fmt.Errorf("the base: %w", err)
+		}
+		if base.Root != root || base.Block != block {
+			return fmt.Errorf("the stream builds on %s with another root or block size than the revision has; is it from another repository?", baseID)
+		}
+		w.base = &base
+	}
+	return w.session.Alive()
+}
+
+// Put stores an object unless it is in place and good as far as is known. The frame is the caller's again afterwards.
+func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
+	if w.Verify {
+		content, err := w.check[key.Kind].Decode(key, w.content, frame)
+		if err != nil {
+			return fmt.Errorf("the stream: %w", err)
+		}
+		w.content = content
+	}
+	if w.marks[key] {
+		w.healed = append(w.healed, key)
+	} else if there, err := w.pool.Has(ctx, key); err != nil || there {
+		return err
+	}
+	if w.toCheck -= int64(len(frame)); w.toCheck < 0 {
+		if err := w.room(); err != nil {
+			return err
+		}
+	}
+	if err := w.pool.Put(ctx, key, frame); err != nil {
+		return w.explain(err)
+	}
+	w.stored += int64(len(frame))
+	return w.sent.add(key)
+}
+
+// room refuses to fill the disk for everybody.
+func (w *Writer) room() error {
+	w.toCheck = freeEvery
+	if w.MinFree <= 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(w.job.repo.Base, &st); err != nil {
+		return fmt.Errorf("look at the free space: %w", err)
+	}
+	if free := float64(st.Bavail) / float64(max(st.Blocks, 1)); free < w.MinFree {
+		return fmt.Errorf("only %.1f %% of the disk under %s is free, and %.1f %% have to stay so; forget revisions and purge, or give a lower --min-free", 100*free, w.job.repo.Base, 100*w.MinFree)
+	}
+	return nil
+}
+
+// explain says in the operator's words what a failure means.
+func (w *Writer) explain(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("the disk under %s is full: %w; forget revisions and purge", w.job.repo.Base, err)
+	}
+	if _, gone := os.Lstat(w.staging()); errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) {
+		return again("%w: %w", ErrSessionEnded, err)
+	}
+	return err
+}
+
+// Close ends the session, and removes its staging with all that was not published. The registration stays: purge
+// removes it.
+func (w *Writer) Close() {
+	if w.pool != nil {
+		w.pool.Close()
+	}
+	if w.sent != nil {
+		w.sent.close()
+	}
+	_ = os.RemoveAll(w.staging()) // what is left is purge's
+	w.session.Close()
+	if w.fs != nil {
+		w.fs.Close()
+	}
+	w.lock.Unlock()
+}
+
+// refuseLinks refuses a job's directory that is reached through a symbolic link: purge does not follow it, and would
+// not see the job's revisions.
+func (j *Job) refuseLinks() error {
+	for path := j.Dir(); path != j.repo.Base; path = filepath.Dir(path) {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is no directory; a job's directory may be no symbolic link either", path)
+		}
+	}
+	return nil
+}
