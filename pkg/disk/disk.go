@@ -1,0 +1,78 @@
+// Package disk says what a disk is to the rest: something with a size that is read by offset, and a target that is written
+// by offset. What a kind of disk can do beyond that is a second interface, found by type assertion. Drivers are the leaves
+// below; package disktest is the contract as a test.
+package disk
+
+import (
+	"errors"
+	"io"
+	"time"
+	"unsafe"
+)
+
+// Disk is a source. ReadAt may be called by several goroutines at once and does not keep p. It reads up to Size and no
+// further, even where the disk has grown meanwhile: the end is io.EOF, as io.ReaderAt says. Where the disk no longer reaches
+// as far as Size, it fails with ErrShrunk. After Close every read fails.
+type Disk interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64 // in bytes, as it was when the disk was opened; more than 0
+}
+
+// Mapper is a Disk that knows where it has never been written. NextData gives the first run of data at or after byte off, from
+// start up to but without end; what lies before start is zero. A run may hold zeroes, and may end where another begins. There
+// is no further data: io.EOF. It may be called while others read.
+type Mapper interface {
+	NextData(off int64) (start, end int64, err error)
+}
+
+// Stater is a Disk that can tell whether it changes while it is read.
+type Stater interface {
+	Stat() (State, error)
+}
+
+// State is what there is to see of a disk from outside, now.
+type State struct {
+	Size              int64     // in bytes
+	Modified, Changed time.Time // its content; anything of it. Zero where no such time is kept, as for a block device
+}
+
+// Still says that a disk that was in state s and is in state now is sure not to have been written to in between, as far as
+// times can tell. It is false where no times are kept.
+func (s State) Still(now State) bool {
+	return !s.Modified.IsZero() && s.Size == now.Size && s.Modified.Equal(now.Modified) && s.Changed.Equal(now.Changed)
+}
+
+// Writer is a target of a fixed size. WriteAt and Zero may be called by several goroutines at once, for ranges that do not
+// overlap; no byte is given twice, and ranges past the end are refused. What was given is on the disk only after Sync has
+// returned nil; an error of Sync is for good. Close does not sync.
+type Writer interface {
+	io.WriterAt
+	io.Closer
+	Zero(off, length int64) error // makes the range read as zero, whatever was there
+	Sync() error
+}
+
+// Committer is a Writer that becomes visible only with Commit, which syncs it first; Close without Commit removes it.
+type Committer interface {
+	Commit() error
+}
+
+// ErrShrunk says that a disk ends before the size that it had when it was opened.
+var ErrShrunk = errors.New("the disk has become smaller while it was read")
+
+// Alignment, in bytes, is what address, offset and length of a read must be multiples of so that it can go past the page
+// cache as it is. Other reads are right too, but cost a copy.
+const Alignment = 4096
+
+// Buffer allocates n bytes that begin at a multiple of Alignment.
+func Buffer(n int) []byte {
+	b := make([]byte, n+Alignment-1)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (Alignment - 1)
+	return b[skip : skip+n : skip+n]
+}
+
+// Aligned says whether a read into p at byte off can go past the page cache as it is.
+func Aligned(p []byte, off int64) bool {
+	return (uintptr(unsafe.Pointer(unsafe.SliceData(p)))|uintptr(off)|uintptr(len(p)))&(Alignment-1) == 0
+}
