@@ -82,6 +82,19 @@ func TestProgressGoesOutFiveTimesASecond(t *testing.T) {
 	}
 }
 
+func TestProgressOfOneStageDoesNotHideAnothers(t *testing.T) {
+	var got []string
+	w := NewFunc(func(e Event) error { got = append(got, e.Stage); return nil }, Event{}, (&clock{start}).now)
+	for range 3 {
+		w.Emit(Event{Kind: Progress, Stage: "read"})
+		w.Emit(Event{Kind: Progress, Stage: "store"})
+	}
+	w.Flush()
+	if s := strings.Join(got, " "); s != "read store read store" {
+		t.Errorf("got %s", s)
+	}
+}
+
 type broken struct{ writes int }
 
 func (b *broken) Write([]byte) (int, error) { b.writes++; return 0, io.ErrClosedPipe }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// interval is the least time between two progress events of one Writer: five a second look like a moving bar, and cost
+// interval is the least time between two progress events of one stage: five a second look like a moving bar, and cost
 // nothing.
 const interval = time.Second / 5
 
@@ -18,9 +18,15 @@ type Writer struct {
 	emit     func(Event) error
 	defaults Event
 	now      func() time.Time
-	last     time.Time // of the last progress event that went out
-	held     *Event    // a progress event that came too early
+	stages   []*stage
 	err      error
+}
+
+// stage is what throttles the progress of one stage; a front door passes on that of several.
+type stage struct {
+	name string
+	last time.Time // when progress last went out
+	held *Event    // progress that came too early
 }
 
 // NewWriter returns a Writer that writes each event to w as one line of JSON, in a single Write, so that several
@@ -44,8 +50,8 @@ func NewFunc(emit func(Event) error, defaults Event, now func() time.Time) *Writ
 	return &Writer{emit: emit, defaults: defaults, now: now}
 }
 
-// Emit reports e. Progress goes out at most five times a second; the newest is kept back until then, or until an event of
-// another kind, or Flush, so that the last figures are never lost.
+// Emit reports e. Progress of one stage goes out at most five times a second; the newest is kept back until then, or until
+// an event of another kind, or Flush, so that the last figures are never lost.
 func (w *Writer) Emit(e Event) {
 	if w == nil {
 		return
@@ -67,14 +73,27 @@ func (w *Writer) Emit(e Event) {
 		w.write(e)
 		return
 	}
-	w.held = &e
-	if since := now.Sub(w.last); since >= interval || since < 0 { // a clock set back must not silence us
-		w.last = now
-		w.flush()
+	s := w.stage(e.Stage)
+	if since := now.Sub(s.last); since >= 0 && since < interval { // a clock set back must not silence us
+		s.held = &e
+		return
 	}
+	s.last, s.held = now, nil
+	w.write(e)
 }
 
-// Flush writes a progress event that was kept back.
+func (w *Writer) stage(name string) *stage {
+	for _, s := range w.stages {
+		if s.name == name {
+			return s
+		}
+	}
+	s := &stage{name: name}
+	w.stages = append(w.stages, s)
+	return s
+}
+
+// Flush writes the progress that was kept back.
 func (w *Writer) Flush() {
 	if w == nil {
 		return
@@ -107,9 +126,11 @@ func (w *Writer) Err() error {
 }
 
 func (w *Writer) flush() {
-	if w.held != nil {
-		w.write(*w.held)
-		w.held = nil
+	for _, s := range w.stages {
+		if s.held != nil {
+			w.write(*s.held)
+			s.held = nil
+		}
 	}
 }
 
