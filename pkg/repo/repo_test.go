@@ -56,7 +56,7 @@ func backup(t *testing.T, j *Job, base string, disk content, o WriterOptions, ho
 		}
 		m = r.Map()
 	}
-	if err := w.Begin(base, m.Root, m.BlockSize); err != nil {
+	if err := w.Begin(base, m.Root, MinBlock); err != nil {
 		return Revision{}, err
 	}
 	pages, err := blockmap.NewPages(j.repo.pool)
@@ -376,7 +376,9 @@ func TestFind(t *testing.T) {
 }
 
 func TestMountTable(t *testing.T) {
-	line := func(point, kind, opts string) string { return "36 35 0:1 / " + point + " rw shared:1 - " + kind + " src " + opts + "\n" }
+	line := func(point, kind, opts string) string {
+		return "36 35 0:1 / " + point + " rw shared:1 - " + kind + " src " + opts + "\n"
+	}
 	root := line("/", "ext4", "rw")
 	for _, tt := range []struct {
 		table string

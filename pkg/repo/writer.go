@@ -34,6 +34,7 @@ type Writer struct {
 	marks   Marks
 	healed  []object.Key
 	base    *Revision // nil: none
+	block   int64     // of the new revision, bytes
 	existed bool      // the job's directory, at the start
 	check   map[object.Kind]*object.Decoder
 	content []byte
@@ -103,15 +104,16 @@ func (w *Writer) staging(parts ...string) string {
 	return w.job.repo.path(append([]string{"tmp", w.id}, parts...)...)
 }
 
-// ID is the session's.
-func (w *Writer) ID() string { return w.id }
+// Stored is how many bytes the objects put so far have added to the repository.
+func (w *Writer) Stored() int64 { return w.stored }
 
-// Begin registers the session, with the base that it builds on, if any, and makes sure that the base is there. It comes
-// before any look-up.
+// Begin registers the session for a revision with blocks of this size, with the base that it builds on and the root it
+// is thought to have, if any ("" for none), and makes sure that the base is there. It comes before any look-up.
 func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 	if baseID == "" {
 		root = object.Name{}
 	}
+	w.block = block
 	var err error
 	if w.session, err = w.job.repo.register(w.id, kindWriter, root); err != nil {
 		return err
@@ -140,6 +142,9 @@ func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
 			return fmt.Errorf("the stream: %w", err)
 		}
 		w.content = content
+		if key.Kind == object.Chunk && int64(len(content)) != w.block {
+			return fmt.Errorf("the stream: %s holds %d bytes, and a block has %d", key, len(content), w.block)
+		}
 	}
 	if w.marks[key] {
 		w.healed = append(w.healed, key)

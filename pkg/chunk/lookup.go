@@ -1,0 +1,73 @@
+package chunk
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"backy/pkg/object"
+	"backy/pkg/repo"
+)
+
+// recentNames is how many names of this stream are remembered, so that a block that comes often is sent once.
+const recentNames = 1 << 16
+
+// lookup knows what need not be sent. That it says so is only a reason to leave an object out; what counts is the look
+// that backy-store takes before it commits.
+type lookup struct {
+	repo   *repo.Repo // nil: nothing is there
+	marks  repo.Marks
+	verify bool // the job has a distrusted revision: an object is read and checked before it is reused
+
+	mu     sync.Mutex
+	recent map[object.Key]bool
+}
+
+func newLookup(r *repo.Repo, job *repo.Job) (*lookup, error) {
+	l := &lookup{repo: r, recent: map[object.Key]bool{}}
+	if r == nil {
+		return l, nil
+	}
+	var err error
+	if l.marks, err = r.Marks(); err != nil {
+		return nil, err
+	}
+	list, _, err := job.List()
+	for _, rev := range list {
+		l.verify = l.verify || rev.StateErr == nil && !rev.FitBase()
+	}
+	return l, err
+}
+
+// has reports whether the object need not be sent: it is in the repository and not bad, or came in this stream already.
+// Otherwise the caller is to send it. Safe for concurrent use.
+func (l *lookup) has(ctx context.Context, key object.Key) (bool, error) {
+	l.mu.Lock()
+	sent := l.recent[key]
+	if len(l.recent) >= recentNames {
+		clear(l.recent)
+	}
+	l.recent[key] = true
+	l.mu.Unlock()
+	if sent || l.repo == nil || l.marks[key] {
+		return sent, nil
+	}
+	there, err := l.repo.Objects().Has(ctx, key)
+	if err != nil || !there || !l.verify {
+		return there, err
+	}
+	return l.good(ctx, key)
+}
+
+// good reads an object before it is reused.
+func (l *lookup) good(ctx context.Context, key object.Key) (bool, error) {
+	dec, err := object.NewDecoder(repo.MaxBlock)
+	if err != nil {
+		return false, err
+	}
+	_, _, err = object.Fetch(ctx, l.repo.Objects(), dec, key, nil, nil)
+	if bad := (*object.BadError)(nil); errors.As(err, &bad) {
+		return false, l.repo.Mark(key, bad.Reason)
+	}
+	return err == nil, err
+}

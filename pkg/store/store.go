@@ -1,0 +1,177 @@
+// Package store is the writer: it puts a stream of objects into a repository and commits it as a revision, and writes
+// a revision as such a stream again.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"backy/pkg/blockmap"
+	"backy/pkg/event"
+	"backy/pkg/keyval"
+	"backy/pkg/object"
+	"backy/pkg/repo"
+)
+
+// Options say what is to be done.
+type Options struct {
+	In      io.Reader // the stream of objects
+	Job     *repo.Job
+	Tags    []string // nil: those that the stream names
+	MinFree float64  // share of the disk that stays free
+	Verify  bool     // check each object against its name, also where the stream was made on this host just now
+	BootID  string   // of this host, as in a stream's first entry
+	Repo    *repo.Repo
+	Log     *slog.Logger
+	Events  *event.Writer
+}
+
+// Run stores the stream and commits its revision. The job's lock is held from before the first byte is read. A stream
+// that ends early, or goes on after its end, is never committed; what was published of it is found again by the next
+// run, or purged.
+func Run(ctx context.Context, o Options) (repo.Revision, error) {
+	for _, tag := range o.Tags {
+		if err := repo.CheckTag(tag); err != nil {
+			return repo.Revision{}, err
+		}
+	}
+	w, err := o.Job.NewWriter(repo.WriterOptions{MinFree: o.MinFree, Verify: o.Verify})
+	if err != nil {
+		return repo.Revision{}, err
+	}
+	defer w.Close()
+	block := int64(repo.MaxBlock)
+	in, err := object.NewStreamReader(o.In, func(k object.Kind) int {
+		if k == object.Page {
+			return object.MaxFrame(blockmap.MaxPage)
+		}
+		return object.MaxFrame(int(block))
+	})
+	if err != nil {
+		return repo.Revision{}, err
+	}
+	rev, base, err := parseFirst(in.First())
+	if err != nil {
+		return rev, fmt.Errorf("the stream's first entry: %w", err)
+	}
+	block = rev.Block
+	// What comes from elsewhere, or from a file, may have been changed on the way.
+	w.Verify = w.Verify || o.BootID == "" || in.First().Get("boot-id") != o.BootID
+	if o.Tags == nil {
+		o.Tags = in.First().List("tags")
+	}
+	o.Events.About("", rev.ID)
+	if err := w.Begin(rev.Base, base, rev.Block); err != nil {
+		return rev, err
+	}
+	if err := put(ctx, w, in, o.Events); err != nil {
+		return rev, err
+	}
+	if err := parseLast(in.Last(), &rev); err != nil {
+		return rev, fmt.Errorf("the stream's last entry: %w", err)
+	}
+	if err := takeNote(o.Repo, &rev); err != nil {
+		return rev, err
+	}
+	if rev, err = w.Commit(ctx, rev, o.Tags, o.Log); err != nil {
+		return rev, err
+	}
+	o.Events.Emit(event.Event{Kind: event.Committed, Revision: rev.ID, Total: rev.Size, Read: rev.ReadBytes, Changed: rev.Changed, Stored: rev.Stored})
+	return rev, nil
+}
+
+// put stores the objects, and compares their number with what the last entry says.
+func put(ctx context.Context, w *repo.Writer, in *object.StreamReader, events *event.Writer) error {
+	var objects int64
+	for {
+		key, frame, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.Put(ctx, key, frame); err != nil {
+			return err
+		}
+		objects++
+		events.Emit(event.Event{Kind: event.Progress, Stored: w.Stored()})
+	}
+	if want, err := in.Last().Int("objects"); err != nil || want != objects {
+		return fmt.Errorf("the stream had %d objects, and says it had %d; nothing is committed", objects, want)
+	}
+	return nil
+}
+
+// parseFirst reads what a stream says before its objects: the revision to be, and the root of its base.
+func parseFirst(p keyval.Pairs) (rev repo.Revision, base object.Name, err error) {
+	if f := p.Get("format"); f != "1" {
+		return rev, base, fmt.Errorf("format %q is not known to this version of backy", f)
+	}
+	rev = repo.Revision{ID: p.Get("id"), Base: p.Get("base"), Source: p.Get("source"), Host: p.Get("host"), Snapshot: p.Get("snapshot"), Read: repo.ReadForeign}
+	if err := repo.CheckID(rev.ID); err != nil {
+		return rev, base, err
+	}
+	if rev.Base != "" {
+		if err := repo.CheckID(rev.Base); err != nil {
+			return rev, base, fmt.Errorf("base: %w", err)
+		}
+		if base, err = repo.ParseRoot(p.Get("base-root")); err != nil {
+			return rev, base, fmt.Errorf("base: %w", err)
+		}
+	}
+	if rev.Block, err = p.Int("block"); err != nil {
+		return rev, base, err
+	}
+	if err := repo.CheckBlock(rev.Block); err != nil {
+		return rev, base, err
+	}
+	if rev.Size, err = p.Int("size"); err != nil {
+		return rev, base, err
+	}
+	if rev.Time, err = time.Parse(time.RFC3339Nano, p.Get("start")); err != nil {
+		return rev, base, fmt.Errorf("start: %q is no time", p.Get("start"))
+	}
+	if p.Has("read") { // of an exported revision
+		rev.Read = p.Get("read")
+		if rev.ReadBytes, err = p.Int("read-bytes"); err != nil {
+			return rev, base, err
+		}
+	}
+	for _, tag := range p.List("tags") {
+		if err := repo.CheckTag(tag); err != nil {
+			return rev, base, err
+		}
+	}
+	return rev, base, nil
+}
+
+func parseLast(p keyval.Pairs, rev *repo.Revision) (err error) {
+	if rev.Root, err = repo.ParseRoot(p.Get("root")); err != nil {
+		return err
+	}
+	rev.Changed, err = p.Int("changed")
+	return err
+}
+
+// takeNote takes over what backy-read noted of the read and the stream cannot carry.
+func takeNote(r *repo.Repo, rev *repo.Revision) error {
+	n, err := r.ReadNote(rev.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rev.Source, rev.Host, rev.Snapshot, rev.Time = n.Source, n.Host, n.Snapshot, n.Start
+	if n.Mode == "" {
+		return fmt.Errorf("the read %s was noted, but not that it came to its end; nothing is committed", n.ID)
+	}
+	rev.Read, rev.ReadBytes, rev.Cursor = n.Mode, n.Bytes, n.Cursor
+	return nil
+}
