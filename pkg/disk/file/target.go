@@ -26,6 +26,10 @@ type Target struct {
 	broken error // a failed sync: what it lost is not reported again
 }
 
+// writeBack is the length of a write from which on the kernel is told to begin with it at once. Left to itself it lets gigabytes
+// pile up, then holds up every writer: a restore of 2 GiB took three to six times as long.
+const writeBack = 256 << 10
+
 // NewFile is a Target that does not exist under its name before Commit. It is a disk.Committer.
 type NewFile struct {
 	Target
@@ -155,6 +159,9 @@ func (t *Target) WriteAt(p []byte, off int64) (int, error) {
 	n, err := t.f.WriteAt(p, off)
 	if err != nil {
 		return n, fmt.Errorf("write %s at byte %d: %w", t.name, off+int64(n), cause(err))
+	}
+	if n >= writeBack {
+		unix.SyncFileRange(int(t.f.Fd()), off, int64(n), unix.SYNC_FILE_RANGE_WRITE) // what fails comes out at the Sync
 	}
 	return n, nil
 }
