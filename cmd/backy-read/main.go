@@ -1,0 +1,122 @@
+// Backy-read turns a disk into a stream of extents.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"backy/pkg/app"
+	"backy/pkg/open"
+	"backy/pkg/read"
+)
+
+func main() { app.Main(command) }
+
+var command = app.Command{
+	Name:  "backy-read",
+	Usage: "a disk to a stream of extents",
+	Args:  "SOURCE",
+	Help: `Reads an image file, a block device, or standard input (-), and writes on standard output what rbd export-diff
+would: a stream of extents. Holes are not read, blocks that are all zero are not sent.
+
+With --base, all is read and only what differs from that revision is sent; with --map too, only what the map says
+has changed is read. A map is a hint: some of the blocks that it leaves out are read and compared, and if it lies,
+everything is read. A map comes from one of
+  rbd diff --from-snap OLD --format=json POOL/IMAGE@NEW
+  nbdinfo --map=qemu:dirty-bitmap:NAME --json URI
+An allocation map (--alloc), for a disk that cannot tell its holes, from one of
+  rbd diff --format=json POOL/IMAGE@NEW
+  qemu-img map --output=json IMAGE
+  nbdinfo --map --json URI`,
+	Examples: `backy-read disk.img | backy-chunk -b /srv/backy/vm1 | backy-store -b /srv/backy/vm1 -t daily
+backy-read -b /srv/backy/vm1 --base last /dev/vg0/vm1-snap | backy-chunk -b /srv/backy/vm1 | backy-store -b /srv/backy/vm1 -t daily
+zcat disk.gz | backy-read --size 10G - | backy-chunk > disk.tar`,
+	Flags: []cli.Flag{
+		&cli.StringFlag{Name: "base", Usage: "send only what differs from the revision `REV`; last is the newest that is fit, if there is one"},
+		&cli.StringFlag{Name: "map", Usage: "a `FILE` that says what may have changed since the base"},
+		&cli.StringFlag{Name: "alloc", Usage: "a `FILE` that says where the disk holds data; the rest is zero"},
+		app.SizeFlag("size", "", "the `SIZE` of what comes on standard input, if that is a pipe"),
+		app.SizeFlag("block", "", "block `SIZE`: a power of two from 256K to 16M (default: the base's, or the repository's, or 4M)"),
+		&cli.IntFlag{Name: "check", Value: read.DefaultCheck, Usage: "check a map by reading `N` blocks that it leaves out"},
+		&cli.BoolFlag{Name: "no-holes", Usage: "read holes too, in place of taking them for zero"},
+		&cli.BoolFlag{Name: "direct", Usage: "read past the page cache (O_DIRECT)"},
+		app.SizeFlag("limit-rate", "", "read at most `SIZE` bytes a second"),
+	},
+	Progress: true,
+	Action:   run,
+}
+
+func run(ctx context.Context, c *app.Context) error {
+	out, err := c.Output("a stream of extents")
+	if err != nil {
+		return err
+	}
+	r, job, err := c.RepoIfAny()
+	if err != nil {
+		return err
+	}
+	if c.Int("check") < 0 {
+		return app.Usagef("--check %d: want a number of blocks", c.Int("check"))
+	}
+	o := read.Options{
+		Out: out, Repo: r, Job: job, Base: c.String("base"), Block: c.Size("block"), Check: c.Int("check"),
+		NoHoles: c.Bool("no-holes"), Rate: c.Size("limit-rate"), Now: c.Now, Log: c.Log, Events: c.Events,
+	}
+	for name, to := range map[string]*io.Reader{"map": &o.Map, "alloc": &o.Alloc} {
+		if path := c.String(name); path != "" {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			*to = f
+		}
+	}
+	if err := source(c, &o); err != nil {
+		return err
+	}
+	if o.Disk != nil {
+		defer o.Disk.Close()
+	}
+	return read.Run(ctx, o)
+}
+
+// source opens what is to be read.
+func source(c *app.Context, o *read.Options) error {
+	name := c.Args().First()
+	options := open.Options{Direct: c.Bool("direct")}
+	if name != "-" {
+		if c.IsSet("size") {
+			return app.Usagef("--size is for standard input; %s has a size of its own", name)
+		}
+		a, err := open.Parse(name)
+		if err == nil {
+			a, err = a.Absolute()
+		}
+		if err != nil {
+			return app.Usage(err)
+		}
+		o.Source = a.String()
+		o.Disk, err = open.Source(a, options)
+		return err
+	}
+	o.Source = "-"
+	disk, err := open.File(c.Stdin, options)
+	switch {
+	case err == nil && c.IsSet("size") && c.Size("size") != disk.Size():
+		return app.Usagef("standard input has %d bytes, and --size says %d", disk.Size(), c.Size("size"))
+	case err == nil:
+		o.Disk = disk
+		return nil
+	case !open.IsStream(err):
+		return err
+	case !c.IsSet("size"):
+		return app.Usagef("standard input does not tell its size; give it with --size")
+	}
+	in, err := c.Input("a disk")
+	o.Stream, o.Size = in, c.Size("size")
+	return err
+}

@@ -1,0 +1,151 @@
+package read
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"backy/pkg/blockmap"
+	"backy/pkg/extent"
+	"backy/pkg/object"
+	"backy/pkg/parallel"
+	"backy/pkg/repo"
+)
+
+// errLies says that a map called a block unchanged or zero that is not.
+type errLies struct{ offset int64 }
+
+func (e *errLies) Error() string { return fmt.Sprintf("the block at byte %d is another", e.offset) }
+
+// checkMap reads some of the blocks that a map calls unchanged or zero and compares them with the base, or with zero.
+// If the map lies, everything is read in place of it: maps are hints, not truth. With k of N blocks wrong and n read, it
+// finds out with probability 1-(1-k/N)^n: this finds a broken map, not one lost write.
+func (s *stage) checkMap(ctx context.Context) error {
+	if s.Check == 0 || s.Stream != nil || s.mode != repo.ReadMap && s.alloc == nil {
+		return nil
+	}
+	named, end := []extent.Run(nil), s.blocks()
+	if s.mode == repo.ReadMap {
+		runs, err := s.toRead(ctx)
+		if err != nil {
+			return err
+		}
+		named, end = runs, s.common()
+	} else {
+		for r := range s.alloc.Blocks(s.Size, s.block) {
+			named = append(named, r)
+		}
+	}
+	blocks := s.sample(named, end)
+	err := s.compare(ctx, blocks, named)
+	var lie *errLies
+	if !errors.As(err, &lie) {
+		return err
+	}
+	s.Log.Warn("the map is wrong: a block that it leaves out is not as it says; everything is read in place of it", "source", s.Source, "offset", lie.offset)
+	s.alloc = nil
+	if s.mode == repo.ReadMap {
+		s.mode = repo.ReadCompare
+	}
+	s.NoHoles = true
+	return nil
+}
+
+// sample picks blocks below end that are in no run of data: half of them at random, half by a cursor that comes round.
+// It moves the cursor.
+func (s *stage) sample(named []extent.Run, end int64) []int64 {
+	var free []extent.Run // what is not read
+	total, at := int64(0), int64(0)
+	for _, r := range append(slices.Clone(named), extent.Run{First: end}) {
+		if r.Zero {
+			continue
+		}
+		if first := min(r.First, end); first > at {
+			free = append(free, extent.Run{First: at, Count: first - at})
+			total += first - at
+		}
+		at = max(at, r.First+r.Count)
+	}
+	nth := func(n int64) int64 {
+		for _, r := range free {
+			if n < r.Count {
+				return r.First + n
+			}
+			n -= r.Count
+		}
+		return -1
+	}
+	rank := int64(0) // of the cursor among them
+	for _, r := range free {
+		if r.First+r.Count <= s.next {
+			rank += r.Count
+		} else if r.First < s.next {
+			rank += s.next - r.First
+		}
+	}
+	picked := map[int64]bool{}
+	for i := range min(int64(s.Check), total) {
+		if i%2 == 0 || total <= int64(s.Check) {
+			block := nth(rank % total)
+			picked[block] = true
+			s.next = block + 1
+			rank++
+		} else {
+			picked[nth(s.Random(total))] = true
+		}
+	}
+	blocks := make([]int64, 0, len(picked))
+	for b := range picked {
+		blocks = append(blocks, b)
+	}
+	slices.Sort(blocks)
+	return blocks
+}
+
+// compare reads blocks and returns an *errLies for the first that is not what the base has, or not zero where the map
+// says so.
+func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run) error {
+	feed := func(ctx context.Context, yield func(*piece) bool) error {
+		return s.feeding(ctx, yield, func(f feeder) error {
+			for _, block := range blocks {
+				b, err := s.pool.get(ctx, block)
+				if err != nil {
+					return err
+				}
+				zero := slices.ContainsFunc(named, func(r extent.Run) bool { return r.Zero && clip(r, block, block+1).Count > 0 })
+				if s.mode == repo.ReadMap && !zero {
+					name, err := s.cursor.At(ctx, block)
+					if page := (*blockmap.PageError)(nil); errors.As(err, &page) && lostPage(err) {
+						b.unknown = true
+					} else if err != nil {
+						return err
+					}
+					b.base = name
+				}
+				if err := f.pass(b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	work := func(ctx context.Context, b *piece) error {
+		if err := s.pool.read(ctx, b); err != nil {
+			return err
+		}
+		if b.zero = isZero(b.buf); b.zero {
+			b.same = b.base.IsZero()
+		} else {
+			b.same = object.Sum(b.buf) == b.base
+		}
+		return nil
+	}
+	return parallel.Ordered(ctx, s.pool.workers, cap(s.pool.pieces), feed, work, func(b *piece) error {
+		defer s.pool.put(b)
+		if !b.same && !b.unknown {
+			return &errLies{b.block * s.block}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,239 @@
+// Package read turns a disk into a stream of extents: all of it, what differs from a base, or what a change map names.
+package read
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"backy/pkg/blockmap"
+	"backy/pkg/disk"
+	"backy/pkg/event"
+	"backy/pkg/extent"
+	"backy/pkg/repo"
+)
+
+// DefaultCheck is how many blocks are read to check a map.
+const DefaultCheck = 32
+
+// Options say what is to be done.
+type Options struct {
+	Out     io.Writer // the stream of extents
+	Disk    disk.Disk // the source, or
+	Stream  io.Reader // all of its bytes, in order: Size of them
+	Size    int64
+	Source  string     // what the source is called
+	Repo    *repo.Repo // nil: nothing is noted, and there is no base
+	Job     string     // needed with Repo
+	Base    string     // the revision to build on; "last" is the newest that is fit, if any; "" is none
+	Map     io.Reader  // a change map for that base, or nil
+	Alloc   io.Reader  // an allocation map, or nil
+	Block   int64      // bytes; 0 is the base's or the repository's
+	NoHoles bool       // read holes too
+	Rate    int64      // bytes a second at most; 0 is no limit
+	Check   int        // blocks that are read to check a map; 0 is none
+	Now     func() time.Time
+	Random  func(n int64) int64 // below n; nil is a good one
+	Log     *slog.Logger
+	Events  *event.Writer
+}
+
+// Run reads the disk and writes the stream, and writes its end only when all was read that had to be.
+func Run(ctx context.Context, o Options) error {
+	if o.Random == nil {
+		o.Random = rand.Int64N
+	}
+	s := &stage{Options: o, id: repo.NewID(), start: o.Now()}
+	defer func() { s.session.Close() }()
+	return s.run(ctx)
+}
+
+// stage is one run.
+type stage struct {
+	Options
+	id      string
+	start   time.Time
+	host    string
+	block   int64 // bytes
+	job     *repo.Job
+	base    *repo.Revision // nil: what is not read is zero
+	cursor  *blockmap.Cursor
+	session *repo.Session
+	marks   repo.Marks
+	change  extent.Map // by --map
+	alloc   extent.Map // by --alloc
+	mode    string     // full, compare, map
+	next    int64      // where the next map check goes on, a block
+	before  disk.State
+	pool    *pool
+}
+
+func (s *stage) run(ctx context.Context) error {
+	if s.Disk != nil {
+		s.Size = s.Disk.Size()
+	}
+	s.host, _ = os.Hostname()
+	if err := s.findBase(ctx); err != nil {
+		return err
+	}
+	if err := s.parseMaps(); err != nil {
+		return err
+	}
+	if err := s.note(ctx, ""); err != nil {
+		return err
+	}
+	if d, ok := s.Disk.(disk.Stater); ok {
+		var err error
+		if s.before, err = d.Stat(); err != nil {
+			return err
+		}
+	}
+	s.pool = newPool(s)
+	s.Events.About(s.Job, s.id)
+	s.Events.Emit(event.Event{Kind: event.Started, Total: s.Size})
+	if err := s.checkMap(ctx); err != nil {
+		return err
+	}
+	h := extent.Header{To: repo.SnapshotName(s.id), Size: s.Size}
+	if s.base != nil {
+		h.From = repo.SnapshotName(s.base.ID)
+	}
+	out, err := extent.NewWriter(s.Out, h)
+	if err != nil {
+		return err
+	}
+	if err := s.copy(ctx, out); err != nil {
+		return err
+	}
+	if err := s.still(); err != nil {
+		return err
+	}
+	if err := s.note(ctx, s.mode); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// findBase finds the revision to build on and opens a session on it.
+func (s *stage) findBase(ctx context.Context) (err error) {
+	s.mode = repo.ReadFull
+	s.block = s.Block
+	if s.Repo == nil {
+		if s.Base != "" {
+			return errors.New("--base names a revision, so the job that has it is needed: -b DIR")
+		}
+		return s.blockSize(repo.DefaultBlock)
+	}
+	if s.job, err = s.Repo.Job(s.Job); err != nil {
+		return err
+	}
+	if s.marks, err = s.Repo.Marks(); err != nil {
+		return err
+	}
+	if s.Base == "" {
+		return s.blockSize(s.Repo.BlockSize)
+	}
+	base, err := s.job.Base(s.Base)
+	last := s.Base == "last" || s.Base == "latest"
+	switch {
+	case last && errors.Is(err, repo.ErrNoRevision):
+		s.Log.Info("there is no revision to build on; everything is read", "job", s.Job)
+		return s.blockSize(s.Repo.BlockSize)
+	case err != nil:
+		return fmt.Errorf("find the base: %w", err)
+	case s.Block != 0 && s.Block != base.Block && last:
+		s.Log.Info("the last revision has blocks of another size; everything is read", "revision", base.ID, "block", base.Block)
+		return s.blockSize(s.Block)
+	case s.Block != 0 && s.Block != base.Block:
+		return fmt.Errorf("the base has blocks of %d bytes, so --block %d cannot be had with it", base.Block, s.Block)
+	}
+	session, unregistered, err := s.Repo.Read(base)
+	if err != nil {
+		return err
+	}
+	if unregistered != nil {
+		s.Log.Warn("no session could be registered; a purge beside this may end it", "reason", unregistered)
+	}
+	pages, err := blockmap.NewPages(s.Repo.Objects())
+	if err != nil {
+		return err
+	}
+	s.base, s.session, s.next = &base, session, base.Cursor
+	s.cursor = blockmap.NewCursor(pages, base.Map())
+	s.mode = repo.ReadCompare
+	return s.blockSize(base.Block)
+}
+
+func (s *stage) blockSize(otherwise int64) error {
+	if s.block == 0 || s.base != nil {
+		s.block = otherwise
+	}
+	return repo.CheckBlock(s.block)
+}
+
+func (s *stage) parseMaps() (err error) {
+	if s.Alloc != nil {
+		if s.alloc, err = extent.ParseMap(s.Alloc, extent.Allocation, s.Size); err != nil {
+			return fmt.Errorf("the allocation map: %w", err)
+		}
+	}
+	if s.Map == nil {
+		return nil
+	}
+	if s.Stream != nil {
+		return errors.New("a stream has to be read as a whole; a change map is of no use with it")
+	}
+	if s.Base == "" {
+		return errors.New("a change map says what differs from a base: name it with --base")
+	}
+	if s.change, err = extent.ParseMap(s.Map, extent.Change, s.Size); err != nil {
+		return fmt.Errorf("the change map: %w", err)
+	}
+	if s.base != nil { // without a base, everything is read
+		s.mode = repo.ReadMap
+	}
+	return nil
+}
+
+// note tells the repository of the read: at its start, and with the mode at its end.
+func (s *stage) note(ctx context.Context, mode string) error {
+	if s.job == nil {
+		return nil
+	}
+	n := repo.ReadNote{ID: s.id, Job: s.Job, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
+	if s.session != nil {
+		n.Session = s.session.ID
+	}
+	if mode == "" {
+		if err := s.job.SweepReads(ctx, s.Source, nil, s.Log); err != nil {
+			return err
+		}
+	} else {
+		n.Bytes, n.Cursor = s.pool.bytes.Load(), s.next
+	}
+	return s.Repo.NoteRead(n)
+}
+
+// still looks whether the source is as large as it was.
+func (s *stage) still() error {
+	d, ok := s.Disk.(disk.Stater)
+	if !ok {
+		return nil
+	}
+	now, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	if now.Size < s.Size {
+		return fmt.Errorf("%s: %w: from %d to %d bytes", s.Source, disk.ErrShrunk, s.Size, now.Size)
+	}
+	if now.Size > s.Size {
+		s.Log.Warn("the source grew while it was read; what came after its size at the start is not in the backup", "source", s.Source, "size", s.Size, "now", now.Size)
+	}
+	return nil
+}
