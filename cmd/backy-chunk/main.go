@@ -27,7 +27,7 @@ rbd export-diff --from-snap yesterday vms/vm1@now - | backy-chunk --base last | 
 	Flags: []cli.Flag{
 		&cli.StringFlag{Name: "base", Usage: "the revision `REV` was made from the snapshot that the stream builds on"},
 		app.SizeFlag("block", "", "block `SIZE`: a power of two from 256K to 16M (default: the base's, or the repository's, or 4M)"),
-		app.SizeFlag("memory", "128M", "what blocks on their way may take: `SIZE`"),
+		app.SizeFlag("memory", "64M", "what blocks on their way may take: `SIZE`"),
 	},
 	Action: func(ctx context.Context, c *app.Context) error {
 		in, err := c.Input("a stream of extents")

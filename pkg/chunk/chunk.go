@@ -24,7 +24,7 @@ import (
 )
 
 // DefaultMemory is what blocks on their way may take, in bytes.
-const DefaultMemory = 128 << 20
+const DefaultMemory = 64 << 20
 
 // Options say what is to be done.
 type Options struct {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"time"
-	"unsafe"
 )
 
 // Disk is a source. ReadAt may be called by several goroutines at once and does not keep p. It reads up to Size and no
@@ -60,19 +59,3 @@ type Committer interface {
 
 // ErrShrunk says that a disk ends before the size that it had when it was opened.
 var ErrShrunk = errors.New("the disk has become smaller while it was read")
-
-// Alignment, in bytes, is what address, offset and length of a read must be multiples of so that it can go past the page
-// cache as it is. Other reads are right too, but cost a copy.
-const Alignment = 4096
-
-// Buffer allocates n bytes that begin at a multiple of Alignment.
-func Buffer(n int) []byte {
-	b := make([]byte, n+Alignment-1)
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (Alignment - 1)
-	return b[skip : skip+n : skip+n]
-}
-
-// Aligned says whether a read into p at byte off can go past the page cache as it is.
-func Aligned(p []byte, off int64) bool {
-	return (uintptr(unsafe.Pointer(unsafe.SliceData(p)))|uintptr(off)|uintptr(len(p)))&(Alignment-1) == 0
-}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"backy/pkg/aligned"
 	"backy/pkg/blockmap"
 	"backy/pkg/disk"
 	"backy/pkg/event"
@@ -61,7 +62,7 @@ func (p *pool) get(ctx context.Context, block int64) (*piece, error) {
 	select {
 	case b := <-p.pieces:
 		if b.buf == nil {
-			b.buf = disk.Buffer(int(p.block))
+			b.buf = aligned.Buffer(int(p.block))
 		}
 		*b = piece{block: block, buf: b.buf}
 		return b, nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"backy/pkg/aligned"
 	"backy/pkg/disk"
 )
 
@@ -77,10 +78,10 @@ func readAt(t *testing.T, d disk.Disk, content []byte) {
 		{0, size}, {0, size + 1}, {0, 1}, {0, 0}, {1, 2}, {size - 1, 1}, {size - 1, 2}, {size, 1}, {size + 1, 1}, {size + 5000, 1},
 		{size / 2, size}, {page - 1, 2}, {page, page}, {100, 70000},
 	} {
-		for _, aligned := range []bool{true, false} {
-			p := disk.Buffer(c.n + 1)[:c.n]
-			if !aligned {
-				p = disk.Buffer(c.n + 1)[1:]
+		for _, odd := range []bool{true, false} {
+			p := aligned.Buffer(c.n + 1)[:c.n]
+			if odd {
+				p = aligned.Buffer(c.n + 1)[1:]
 			}
 			want := content[min(c.off, size):min(c.off+c.n, size)]
 			n, err := d.ReadAt(p, int64(c.off))

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"backy/pkg/aligned"
 	"backy/pkg/disk"
 )
 
@@ -18,7 +19,7 @@ var ErrNoDisk = errors.New("neither an image file nor a block device")
 
 // Options say how a source is read. The zero value reads through the page cache and leaves that as it was.
 type Options struct {
-	Direct    bool // past the page cache (O_DIRECT); best with buffers from disk.Buffer
+	Direct    bool // past the page cache (O_DIRECT); best with buffers from aligned.Buffer
 	KeepCache bool // leave in the page cache what was read
 }
 
@@ -171,7 +172,7 @@ func (d *File) ReadAt(p []byte, off int64) (int, error) {
 // read fills p.
 func (d *File) read(p []byte, off int64) (int, error) {
 	switch {
-	case d.direct && !disk.Aligned(p, off):
+	case d.direct && !aligned.Is(p, off):
 		return d.bounce(p, off)
 	case !d.tidy || len(p) == 0:
 		return d.f.ReadAt(p, off)
@@ -186,9 +187,9 @@ func (d *File) read(p []byte, off int64) (int, error) {
 
 // bounce reads what O_DIRECT would refuse: the last piece of a disk, above all.
 func (d *File) bounce(p []byte, off int64) (int, error) {
-	start := off &^ (disk.Alignment - 1)
+	start := off &^ (aligned.Size - 1)
 	skip := int(off - start)
-	b := disk.Buffer((skip + len(p) + disk.Alignment - 1) &^ (disk.Alignment - 1))
+	b := aligned.Buffer(aligned.Up(skip + len(p)))
 	n, err := d.f.ReadAt(b, start)
 	n = copy(p, b[min(skip, n):n])
 	if n == len(p) {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"backy/pkg/aligned"
 	"backy/pkg/disk"
 	"backy/pkg/disk/disktest"
 	"backy/pkg/disk/file"
@@ -160,7 +161,7 @@ func TestPageCacheIsLeftAsFound(t *testing.T) {
 	read := func(o file.Options) {
 		d := open(t, path, o)
 		for at := int64(0); at < d.Size(); at += 3 << 20 {
-			if _, err := d.ReadAt(disk.Buffer(3<<20), at); err != nil && err != io.EOF {
+			if _, err := d.ReadAt(aligned.Buffer(3<<20), at); err != nil && err != io.EOF {
 				t.Fatal(err)
 			}
 		}
