@@ -136,28 +136,28 @@ func (s *stage) findBase(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Base == "" {
-		return s.blockSize(s.Repo.BlockSize)
+		return s.visit()
 	}
 	base, err := s.job.Base(s.Base)
 	last := s.Base == "last" || s.Base == "latest"
 	switch {
 	case last && errors.Is(err, repo.ErrNoRevision):
 		s.Log.Info("there is no revision to build on; everything is read", "job", s.Job)
-		return s.blockSize(s.Repo.BlockSize)
+		return s.visit()
 	case err != nil:
 		return fmt.Errorf("find the base: %w", err)
 	case s.Block != 0 && s.Block != base.Block && last:
 		s.Log.Info("the last revision has blocks of another size; everything is read", "revision", base.ID, "block", base.Block)
-		return s.blockSize(s.Block)
+		return s.visit()
 	case s.Block != 0 && s.Block != base.Block:
 		return fmt.Errorf("the base has blocks of %d bytes, so --block %d cannot be had with it", base.Block, s.Block)
 	}
 	session, unregistered, err := s.Repo.Read(base)
+	if err == nil {
+		err = unregistered // the read has to be noted, so there is no going on without
+	}
 	if err != nil {
 		return err
-	}
-	if unregistered != nil {
-		s.Log.Warn("no session could be registered; a purge beside this may end it", "reason", unregistered)
 	}
 	pages, err := blockmap.NewPages(s.Repo.Objects())
 	if err != nil {
@@ -167,6 +167,19 @@ func (s *stage) findBase(ctx context.Context) (err error) {
 	s.cursor = blockmap.NewCursor(pages, base.Map())
 	s.mode = repo.ReadCompare
 	return s.blockSize(base.Block)
+}
+
+// visit opens a session without a base.
+func (s *stage) visit() error {
+	session, unregistered, err := s.Repo.Visit()
+	if err == nil {
+		err = unregistered
+	}
+	s.session = session
+	if err != nil {
+		return err
+	}
+	return s.blockSize(s.Repo.BlockSize)
 }
 
 func (s *stage) blockSize(otherwise int64) error {
@@ -205,10 +218,7 @@ func (s *stage) note(ctx context.Context, mode string) error {
 	if s.job == nil {
 		return nil
 	}
-	n := repo.ReadNote{ID: s.id, Job: s.Job, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
-	if s.session != nil {
-		n.Session = s.session.ID
-	}
+	n := repo.ReadNote{ID: s.id, Job: s.Job, Session: s.session.ID, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
 	if mode == "" {
 		if err := s.job.SweepReads(ctx, s.Source, nil, s.Log); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 type ReadNote struct {
 	ID       string
 	Job      string
-	Session  string // of the reader, or ""
+	Session  string // of the reader
 	Source   string
 	Host     string
 	Start    time.Time
@@ -125,9 +125,6 @@ func (j *Job) over(n ReadNote, list []Revision) (bool, error) {
 		if r.ID == n.ID {
 			return i < len(list)-1, nil
 		}
-	}
-	if n.Session == "" {
-		return true, nil
 	}
 	return j.repo.Ended(n.Session)
 }

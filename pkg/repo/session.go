@@ -96,6 +96,20 @@ func (s *Session) Close() {
 // repository that cannot be written to it returns a nil session and the reason: reading works, but a purge may remove
 // what is read if the revision is forgotten meanwhile.
 func (r *Repo) Read(rev Revision) (s *Session, unregistered, err error) {
+	return r.reader(rev.Root, func() error {
+		if _, err := os.Lstat((&Job{rev.Job, r}).file(rev.ID + revSuffix)); err != nil {
+			return again("revision %s of %s was forgotten meanwhile: %w", rev.ID, rev.Job, err)
+		}
+		return nil
+	})
+}
+
+// Visit is Read for who reads no revision, but is to be known as alive.
+func (r *Repo) Visit() (s *Session, unregistered, err error) {
+	return r.reader(object.Name{}, func() error { return nil })
+}
+
+func (r *Repo) reader(root object.Name, check func() error) (s *Session, unregistered, err error) {
 	for {
 		id := NewID()
 		if err := os.Mkdir(r.path("tmp", id), 0o750); err != nil {
@@ -104,14 +118,14 @@ func (r *Repo) Read(rev Revision) (s *Session, unregistered, err error) {
 			}
 			return nil, nil, fmt.Errorf("register a session: %w", err)
 		}
-		s, err := r.register(id, kindReader, rev.Root)
+		s, err := r.register(id, kindReader, root)
 		_ = os.Remove(r.path("tmp", id)) // empty now; purge removes what is left of a session
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, err := os.Lstat((&Job{rev.Job, r}).file(rev.ID + revSuffix)); err != nil {
+		if err := check(); err != nil {
 			s.Close()
-			return nil, nil, again("revision %s of %s was forgotten meanwhile: %w", rev.ID, rev.Job, err)
+			return nil, nil, err
 		}
 		if s.Alive() == nil {
 			return s, nil, nil
