@@ -16,6 +16,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,10 @@ type Command struct {
 	// Action does the work. ctx is cancelled by SIGINT and SIGTERM. What is wrong is returned, never printed: Main
 	// prints it, once, sends it as an event, and turns it into the exit code.
 	Action func(ctx context.Context, c *Context) error
+
+	// Grace is how long Action may take to clean up after ctx was cancelled, before the process ends without it; 0 is
+	// 2 s. Some wait in a read that nothing interrupts, and all are safe to end at any moment.
+	Grace time.Duration
 }
 
 // Context is what an Action is given: its flags and arguments, by the methods of the embedded context (String, Bool,
@@ -100,9 +105,8 @@ func Main(c Command) {
 	os.Exit(Run(ctx, c, Process{os.Args, os.Stdin, os.Stdout, os.Stderr, time.Now}))
 }
 
-// grace is how long an Action may take to clean up after its context was cancelled. Some wait in a read that nothing
-// interrupts; all are safe to end at any moment.
-const grace = 2 * time.Second
+// defaultGrace is that of a Command that has none.
+const defaultGrace = 2 * time.Second
 
 // Run runs c in the world p and returns its exit code; see ExitCode. What went wrong has been printed then.
 func Run(ctx context.Context, c Command, p Process) int {
@@ -129,7 +133,7 @@ func Run(ctx context.Context, c Command, p Process) int {
 			if err != nil {
 				return err
 			}
-			code = finish(ctx, await(ctx, func() error { return l.command.Action(ctx, world) }))
+			code = finish(ctx, await(ctx, cmp.Or(l.command.Grace, defaultGrace), func() error { return l.command.Action(ctx, world) }))
 			return nil
 		},
 	}
@@ -137,6 +141,12 @@ func Run(ctx context.Context, c Command, p Process) int {
 		return refuse(p, c.Name, err)
 	}
 	return code
+}
+
+// Fail says err, as the command of that name would, and returns the exit code. It is for who ends before there is a
+// command to run.
+func Fail(name string, err error) int {
+	return refuse(Process{Stderr: os.Stderr}, name, err)
 }
 
 // refuse says what is wrong before there is a log.
@@ -151,7 +161,7 @@ func refuse(p Process, name string, err error) int {
 }
 
 // await calls f, and waits for it no longer than grace after ctx is cancelled.
-func await(ctx context.Context, f func() error) error {
+func await(ctx context.Context, grace time.Duration, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	select {

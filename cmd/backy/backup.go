@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"backy/pkg/app"
+	"backy/pkg/config"
+	"backy/pkg/event"
+	"backy/pkg/pipeline"
+)
+
+func backupCommand() app.Command {
+	return app.Command{
+		Name:  "backup",
+		Usage: "make a revision of a disk",
+		Args:  "[SOURCE]",
+		Help: `Backs up SOURCE: an image file, a block device, rbd:POOL/IMAGE, or "-" for standard input. Without
+SOURCE, the file "config" in the job's directory tells it:
+
+    source:
+      type: file
+      filename: /dev/vg0/vm1
+
+This is backy-read | backy-chunk | backy-store; the flags are theirs. All of SOURCE is read, but only
+what differs from the newest revision is compressed and stored; with --map, only what the map names is
+read. One line of JSON that describes the new revision goes to standard output. Where a stage finds
+that what it built on went away meanwhile, all is run again, once.`,
+		Examples: `backy backup -b /srv/backy/vm1 /dev/vg0/vm1 -t daily
+cd /srv/backy/vm1 && backy backup -t daily,weekly
+# read only what has changed since the newest revision's snapshot
+rbd diff --from-snap old --format=json vms/vm1@new > map.json
+backy backup -b /srv/backy/vm1 rbd:vms/vm1@new -t daily --map map.json
+zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "the revision's `TAGS`, separated by commas; those that begin with manual: are never expired"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "take tags that the job's schedule does not have (today no schedule is asked, and any tag is taken)"},
+			&cli.StringFlag{Name: "base", Value: "last", Usage: "the revision `REV` to compare with; last is the newest that is fit for it; none is to compare with nothing"},
+			&cli.StringFlag{Name: "map", Usage: "a `FILE` that says what may have changed since the base: rbd diff or nbdinfo --map, as JSON"},
+			&cli.StringFlag{Name: "alloc", Usage: "a `FILE` that says where the disk holds data: rbd diff, qemu-img map or nbdinfo --map, as JSON"},
+			app.SizeFlag("size", "", "the `SIZE` of what comes on standard input, if that is a pipe"),
+			&cli.BoolFlag{Name: "no-holes", Usage: "read holes too, in place of taking them for zero"},
+			&cli.BoolFlag{Name: "direct", Usage: "read past the page cache (O_DIRECT)"},
+			app.SizeFlag("limit-rate", "", "read at most `SIZE` bytes a second"),
+			app.SizeFlag("memory", "", "what blocks on their way through backy-chunk may take: `SIZE`"),
+			app.FractionFlag("min-free", "", "stop before less than this `SHARE` of the repository's disk is free"),
+		},
+		Progress: true,
+		Action:   backup,
+		Grace:    2 * grace,
+	}
+}
+
+// grace is how long the stages may take to end; ours is longer, to see them end.
+const grace = 5 * time.Second
+
+// The exit code that asks to run a pipeline again.
+const again = 75
+
+func backup(ctx context.Context, c *app.Context) error {
+	dir := c.Backupdir
+	if dir == "" {
+		dir = "."
+	}
+	source, err := findSource(c, dir)
+	if err != nil {
+		return err
+	}
+	if strings.Trim(c.String("tags"), ", ") == "" {
+		return app.Usagef("tags are missing: give them with -t, as in -t daily; one that begins with manual: is never expired")
+	}
+	stages, err := stages(c, dir, source)
+	if err != nil {
+		return err
+	}
+	err = run(ctx, c, stages)
+	var failure *pipeline.Failure
+	if !errors.As(err, &failure) || failure.Code != again {
+		return err
+	}
+	if source == "-" {
+		return fmt.Errorf("%w: it asks to be run again, but standard input cannot be read twice; begin anew", err)
+	}
+	c.Log.Info("nothing is wrong, but " + failure.Stage + " asks to be run again; doing so, once")
+	return run(ctx, c, stages)
+}
+
+// findSource is what is to be read: what was said, or what the job's config says.
+func findSource(c *app.Context, dir string) (string, error) {
+	job, err := config.ReadJob(dir)
+	source := c.Args().First()
+	if source != "" {
+		return source, checkSource(source, job)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", app.Usagef("SOURCE is missing, and there is no %s that tells it; say which disk to back up", config.JobFile+" in "+dir)
+	case err != nil:
+		return "", err
+	}
+	return job.Source.Address()
+}
+
+// checkSource finds out early that a file is not there, because people give tags as they did with the backy of old.
+func checkSource(source string, job *config.Job) error {
+	scheme, _, address := strings.Cut(source, ":")
+	if source == "-" || address && scheme != "manual" && !strings.Contains(scheme, "/") {
+		return nil // backy-read knows
+	}
+	if _, err := os.Stat(source); !errors.Is(err, fs.ErrNotExist) {
+		return nil // as above
+	}
+	example := "backy backup SOURCE -t " + source
+	if job != nil {
+		example = "backy backup -t " + source
+	}
+	if strings.Contains(source, "/") {
+		example = "backy backup SOURCE -t daily"
+	}
+	return app.Usagef("%s: there is no such file or device. SOURCE is the disk to back up; tags are given with -t: %s", source, example)
+}
+
+// stages are the commands of the pipeline with their flags.
+func stages(c *app.Context, dir, source string) ([]pipeline.Stage, error) {
+	shared := append(append([]string{"-b", dir}, c.CommonArgs()...), pipeline.Events()...)
+	flags := map[string][]string{
+		"backy-read":  {"map", "alloc", "size", "no-holes", "direct", "limit-rate"},
+		"backy-chunk": {"memory"},
+		"backy-store": {"tags", "min-free"},
+	}
+	var list []pipeline.Stage
+	for _, name := range []string{"backy-read", "backy-chunk", "backy-store"} {
+		path, err := find(name)
+		if err != nil {
+			return nil, err
+		}
+		args := append([]string(nil), shared...)
+		for _, f := range flags[name] {
+			if c.IsSet(f) {
+				args = append(args, fmt.Sprintf("--%s=%v", f, c.Value(f)))
+			}
+		}
+		if name == "backy-read" {
+			if base := c.String("base"); base != "none" {
+				args = append(args, "--base="+base)
+			}
+			args = append(args, "--", source)
+		}
+		list = append(list, pipeline.Stage{Name: name, Path: path, Args: args})
+	}
+	return list, nil
+}
+
+// run runs the pipeline once. What its stages tell goes on to whoever listens to us; a failure only of the stage that
+// failed by itself.
+func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
+	begin := c.Now()
+	var committed *event.Event
+	failed := make(map[string]event.Event)
+	o := pipeline.Options{Stdout: c.Stdout, Stderr: c.Stderr, Grace: grace, Events: func(e event.Event) {
+		switch e.Kind {
+		case event.Failed:
+			failed["backy-"+e.Stage] = e
+			return
+		case event.Committed:
+			committed = &e
+		}
+		c.Events.Emit(e)
+	}}
+	if source := stages[0].Args[len(stages[0].Args)-1]; source == "-" {
+		o.Stdin = c.Stdin
+	}
+	err := pipeline.Run(ctx, stages, o)
+	if failure := (*pipeline.Failure)(nil); errors.As(err, &failure) {
+		if e, told := failed[failure.Stage]; told {
+			c.Events.Emit(e)
+		}
+	}
+	if err == nil && committed != nil {
+		c.Log.Info(fmt.Sprintf("revision %s of %s: %s, of which %s changed; %s stored; took %s", committed.Revision, committed.Job,
+			app.Bytes(committed.Total), app.Bytes(committed.Changed), app.Bytes(committed.Stored), app.Duration(c.Now().Sub(begin))))
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"backy/pkg/app"
+)
+
+// verb is one that another command has.
+type verb struct {
+	name    string
+	command string
+	same    bool // the command has it as a verb, too; else it is what the command does by itself
+	usage   string // "" keeps it out of --help: this version's command does not have it yet
+}
+
+// verbs are those that are not backy's own, in the order of --help.
+var verbs = []verb{
+	{"init", "backy-store", true, "make a repository"},
+	{"status", "backy-store", true, "list the revisions of a job, or of all"},
+	{"restore", "backy-restore", false, "write a revision to a disk, a file or standard output"},
+	{"tags", "backy-store", true, ""},
+	{"protect", "backy-store", true, ""},
+	{"forget", "backy-store", true, ""},
+	{"expire", "backy-expire", false, ""},
+	{"purge", "backy-store", true, ""},
+	{"du", "backy-store", true, ""},
+	{"export", "backy-store", true, "write a revision as a tar stream"},
+	{"import", "backy-store", true, "store such a stream"},
+	{"verify", "backy-scrub", true, ""},
+	{"distrust", "backy-scrub", true, ""},
+	{"scrub", "backy-scrub", false, ""},
+	{"check", "backy-check", false, ""},
+	{"scheduler", "backy-sched", true, ""},
+	{"client", "backy-sched", true, ""},
+	{"read", "backy-read", false, "stage of a backup: a disk to extents"},
+	{"chunk", "backy-chunk", false, "stage of a backup: extents to objects"},
+	{"store", "backy-store", false, "stage of a backup: objects to a revision"},
+}
+
+// elsewhere are the verbs for --help.
+func elsewhere() []app.Command {
+	var list []app.Command
+	for _, v := range verbs {
+		usage := v.usage
+		if usage == "" {
+			continue
+		}
+		if _, err := find(v.command); err != nil {
+			usage += " (" + v.command + " is not installed)"
+		}
+		list = append(list, app.Command{Name: v.name, Usage: usage})
+	}
+	return list
+}
+
+// handOver becomes the command that has the verb in argv, if the verb is not backy's own. Where ok, that failed, which
+// has been said.
+func handOver(argv []string) (code int, ok bool) {
+	name, rest := app.Verb(argv)
+	if name == "help" {
+		name, rest = app.Verb(rest)
+		rest = append(rest, "--help")
+	}
+	for _, v := range verbs {
+		if v.name == name {
+			return app.Fail("backy", v.exec(rest)), true
+		}
+	}
+	return 0, false
+}
+
+// exec becomes the verb's command. It returns only if it cannot.
+func (v verb) exec(args []string) error {
+	path, err := find(v.command)
+	if err != nil {
+		return fmt.Errorf("%s: %w", v.name, err)
+	}
+	argv := []string{v.command}
+	if v.same {
+		argv = append(argv, v.name)
+	}
+	return fmt.Errorf("%s: run %s: %w", v.name, path, syscall.Exec(path, append(argv, args...), os.Environ()))
+}
+
+// find finds a command: where its variable (of backy-read, BACKY_READ) says, beside this program, or in PATH.
+func find(command string) (string, error) {
+	variable := strings.ToUpper(strings.ReplaceAll(command, "-", "_"))
+	if name := os.Getenv(variable); name != "" {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", variable, err)
+		}
+		return path, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Dir(self)
+	if path, err := exec.LookPath(filepath.Join(beside, command)); err == nil {
+		return path, nil
+	}
+	path, err := exec.LookPath(command)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, exec.ErrDot) {
+		return "", fmt.Errorf("%s is not installed: it is neither in %s nor in PATH; %s can tell where it is", command, beside, variable)
+	}
+	return path, err
+}
