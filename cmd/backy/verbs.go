@@ -16,7 +16,7 @@ import (
 type verb struct {
 	name    string
 	command string
-	same    bool // the command has it as a verb, too; else it is what the command does by itself
+	same    bool   // the command has it as a verb, too; else it is what the command does by itself
 	usage   string // "" keeps it out of --help: this version's command does not have it yet
 }
 
