@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +165,8 @@ func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
 	begin := c.Now()
 	var committed *event.Event
 	failed := make(map[string]event.Event)
-	o := pipeline.Options{Stdout: c.Stdout, Stderr: c.Stderr, Grace: grace, Events: func(e event.Event) {
+	var result bytes.Buffer // one line, or none; it must not meet the progress bar
+	o := pipeline.Options{Stdout: &result, Stderr: c.Stderr, Grace: grace, Events: func(e event.Event) {
 		switch e.Kind {
 		case event.Failed:
 			failed["backy-"+e.Stage] = e
@@ -182,6 +184,10 @@ func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
 		if e, told := failed[failure.Stage]; told {
 			c.Events.Emit(e)
 		}
+	}
+	c.EndProgress()
+	if _, werr := c.Stdout.Write(result.Bytes()); err == nil && werr != nil {
+		err = fmt.Errorf("the backup is made, but to tell of it failed: %w", werr)
 	}
 	if err == nil && committed != nil {
 		c.Log.Info(fmt.Sprintf("revision %s of %s: %s, of which %s changed; %s stored; took %s", committed.Revision, committed.Job,

@@ -82,7 +82,13 @@ type Context struct {
 	Stdin, Stdout *os.File  // for streams, see Input and Output
 	Stderr        io.Writer // standard error beside a progress bar, for reports; write whole lines
 	Now           func() time.Time
+
+	screen *screen
 }
+
+// EndProgress takes the progress bar off the terminal; call it before results are written to Stdout, which may be the same
+// terminal. The next progress event draws it again.
+func (c *Context) EndProgress() { c.screen.clear() }
 
 // Process is the world that a Command runs in.
 type Process struct {
@@ -191,7 +197,7 @@ func open(name string, c *Command, flags *cli.Context, p Process) (w *Context, f
 		w.Task = newTask()
 	}
 	screen := newScreen(p.Stderr)
-	w.Stderr = screen
+	w.Stderr, w.screen = screen, screen
 	eventFile, err := openEvents(flags.String("events"))
 	if err != nil {
 		return nil, nil, err

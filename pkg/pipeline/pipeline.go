@@ -34,8 +34,8 @@ type Stage struct {
 
 // Options are what the stages share. The zero value runs them without input, and drops what comes out.
 type Options struct {
-	Stdin  *os.File // of the first stage; nil is /dev/null
-	Stdout *os.File // of the last stage; nil is /dev/null
+	Stdin  *os.File  // of the first stage; nil is /dev/null
+	Stdout io.Writer // of the last stage; nil is /dev/null, and an *os.File is written to by the stage itself
 
 	// Stderr gets what all stages say there, whole lines at a time; nil drops it. What a stage says after it was told to
 	// end is left out: the reason is what another stage has said.
