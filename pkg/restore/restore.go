@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	"backy/pkg/aligned"
 	"backy/pkg/disk"
 	"backy/pkg/event"
 	"backy/pkg/object"
@@ -202,7 +203,7 @@ func (r *run) fetch(ctx context.Context, p *piece) error {
 	b := <-r.benches
 	defer func() { r.benches <- b }()
 	if p.content == nil {
-		p.content = disk.Buffer(int(r.Revision.Block) + slack)
+		p.content = aligned.Buffer(int(r.Revision.Block) + slack)
 	}
 	key := object.Key{Kind: object.Chunk, Name: p.name}
 	content, frame, err := object.Fetch(ctx, r.Repo.Objects(), b.dec, key, b.frame, p.content)
