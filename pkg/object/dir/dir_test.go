@@ -93,3 +93,35 @@ func TestAFileGrownByDamageCostsNoMemory(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+func TestList(t *testing.T) {
+	ctx, w := context.Background(), open(t, durable.Ops{})
+	want := map[object.Key]bool{}
+	for i := range 50 {
+		key, frame := objecttest.Object(t, object.Kinds[i%2], "listed"+string(rune('A'+i)), 100)
+		want[key] = true
+		if err := w.Put(ctx, key, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Publish(ctx), os.WriteFile(filepath.Join(w.root, "chunks", "stray"), nil, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range object.Kinds {
+		for prefix := range Prefixes {
+			keys, err := w.List(kind, prefix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range keys {
+				if !want[key] || key.Kind != kind {
+					t.Errorf("%s is not wanted there", key)
+				}
+				delete(want, key)
+			}
+		}
+	}
+	if len(want) != 0 {
+		t.Errorf("%d were not listed", len(want))
+	}
+}

@@ -1,0 +1,38 @@
+package dir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"backy/pkg/object"
+)
+
+// Prefixes is into how many folders the names of a kind are divided: by their first three hex digits.
+const Prefixes = 1 << 12
+
+// List returns the keys of the objects of a kind that are in place under one prefix, 0 to Prefixes-1, in the order of
+// their names. What is no object's file is passed over.
+func (p *Pool) List(kind object.Kind, prefix int) ([]object.Key, error) {
+	return list(p.root, kind, prefix)
+}
+
+func list(root string, kind object.Kind, prefix int) ([]object.Key, error) {
+	folder := fmt.Sprintf("%s/%03x", kind, prefix)
+	entries, err := os.ReadDir(filepath.Join(root, filepath.FromSlash(folder)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", folder, err)
+	}
+	keys := make([]object.Key, 0, len(entries))
+	for _, e := range entries {
+		if key, err := object.ParseKey(folder + "/" + e.Name()); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
