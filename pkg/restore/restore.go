@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"backy/pkg/aligned"
 	"backy/pkg/disk"
 	"backy/pkg/event"
@@ -206,7 +208,7 @@ func (r *run) fetch(ctx context.Context, p *piece) error {
 		p.content = aligned.Buffer(int(r.Revision.Block) + slack)
 	}
 	key := object.Key{Kind: object.Chunk, Name: p.name}
-	content, frame, err := object.Fetch(ctx, r.Repo.Objects(), b.dec, key, b.frame, p.content)
+	content, frame, err := object.Fetch(ctx, r.objects(), b.dec, key, b.frame, p.content)
 	b.frame, p.read = frame, int64(len(frame))
 	if err == nil && int64(len(content)) != r.Revision.Block {
 		err = &object.BadError{Key: key, Reason: fmt.Sprintf("holds %d bytes, and a block has %d", len(content), r.Revision.Block)}
@@ -219,6 +221,22 @@ func (r *run) fetch(ctx context.Context, p *piece) error {
 		p.content = content
 	}
 	return err
+}
+
+// objects reads the repository past bad sectors: an object that the disk under it cannot read is lost to a restore, though
+// nobody says that it is bad.
+func (r *run) objects() object.Getter { return pastMedia{r.Repo.Objects()} }
+
+type pastMedia struct{ object.Getter }
+
+func (m pastMedia) Get(ctx context.Context, key object.Key, buf []byte) ([]byte, error) {
+	frame, err := m.Getter.Get(ctx, key, buf)
+	for _, media := range []error{unix.EIO, unix.EBADMSG, unix.EUCLEAN} {
+		if errors.Is(err, media) {
+			return frame, &object.BadError{Key: key, Reason: fmt.Sprintf("cannot be read: %v", err)}
+		}
+	}
+	return frame, err
 }
 
 // isDamage tells what is wrong with an object from what is wrong with the way to it.

@@ -59,7 +59,7 @@ var errStopped = errors.New("stopped") // by yield; whoever stopped it has the r
 
 // feed yields the pieces of the disk that the sink wants to hear of.
 func (r *run) feed(ctx context.Context, yield func(*piece) bool) error {
-	pages, err := blockmap.NewPages(r.Repo.Objects())
+	pages, err := blockmap.NewPages(r.objects())
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (r *run) feed(ctx context.Context, yield func(*piece) bool) error {
 			old, w.zeroTo = blockmap.Map{Size: m.Size, BlockSize: m.BlockSize}, m.Blocks()
 		}
 	}
-	oldPages, err := blockmap.NewPages(r.Repo.Objects())
+	oldPages, err := blockmap.NewPages(r.objects())
 	if err != nil {
 		return err
 	}
