@@ -27,7 +27,7 @@ lost() { # BLOCK COUNT FILE
 pour() { # BLOCK FILE...: to the target; fails unless the FILEs are whole blocks
 	at=$1 && shift && clip "$at" $#
 	said=$({ { zstd -dcq "$@" 2>/dev/null || echo broken >&3; } | { write "$at" && wc -c; }; } 3>&1)
-	case $(echo $said) in *unwritten*) die "cannot write $target: $said" ;; *broken*) false ;; *" $bytes byte"*" $pad") ;; *) false ;; esac
+	case " $(echo $said)" in *unwritten*) die "cannot write $target: $said" ;; *broken*) false ;; *" $((bytes / block))+$((pad > 0)) records out"*" $pad") ;; *) false ;; esac
 }
 run() { # END FILE...: the chunks before END; if together they fail, each alone
 	first=$(($1 - $# + 1)) && shift && [ $# -gt 0 ] || return 0
