@@ -138,11 +138,7 @@ func run(ctx context.Context, c *app.Context) error {
 
 // find opens the repository and finds the revisions.
 func find(c *app.Context, o *restore.Options) error {
-	r, name, err := c.Repo()
-	if err != nil {
-		return err
-	}
-	job, err := r.Job(name)
+	r, job, err := c.Job()
 	if err != nil {
 		return err
 	}

@@ -82,11 +82,7 @@ func saveStream(ctx context.Context, c *app.Context, foreign bool) error {
 	if err != nil {
 		return err
 	}
-	r, name, err := c.Repo()
-	if err != nil {
-		return err
-	}
-	job, err := r.Job(name)
+	r, job, err := c.Job()
 	if err != nil {
 		return err
 	}
@@ -138,11 +134,7 @@ func export(ctx context.Context, c *app.Context) error {
 	if err != nil {
 		return err
 	}
-	r, name, err := c.Repo()
-	if err != nil {
-		return err
-	}
-	job, err := r.Job(name)
+	r, job, err := c.Job()
 	if err != nil {
 		return err
 	}

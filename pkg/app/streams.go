@@ -45,6 +45,16 @@ func (c *Context) Repo() (r *repo.Repo, job string, err error) {
 	return r, job, nil
 }
 
+// Job is Repo for those that need a job, not the base directory.
+func (c *Context) Job() (*repo.Repo, *repo.Job, error) {
+	r, name, err := c.Repo()
+	if err != nil {
+		return nil, nil, err
+	}
+	job, err := r.Job(name)
+	return r, job, err
+}
+
 // RepoIfAny is Repo for those that go without one: without --backupdir, where the current directory lies in no
 // repository, it is nil and no error.
 func (c *Context) RepoIfAny() (r *repo.Repo, job string, err error) {

@@ -1,10 +1,10 @@
 package chunk
 
 import (
-	"bytes"
 	"context"
 	"errors"
 
+	"backy/pkg/extent"
 	"backy/pkg/object"
 )
 
@@ -74,7 +74,7 @@ func (st *stock) work(ctx context.Context, b *piece) error {
 		return err
 	}
 	b.send = false
-	if isZero(b.content) {
+	if extent.IsZero(b.content) {
 		b.name = object.Name{}
 		return nil
 	}
@@ -112,17 +112,4 @@ func (st *stock) complete(ctx context.Context, t *tools, b *piece) error {
 		copy(b.content[g.from:g.to], old[g.from:g.to])
 	}
 	return nil
-}
-
-var zeroes [64 << 10]byte
-
-// isZero compares with zeroes piece by piece: most blocks differ in their first.
-func isZero(p []byte) bool {
-	for len(p) > len(zeroes) {
-		if !bytes.Equal(p[:len(zeroes)], zeroes[:]) {
-			return false
-		}
-		p = p[len(zeroes):]
-	}
-	return bytes.Equal(p, zeroes[:len(p)])
 }

@@ -17,6 +17,7 @@
 package extent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -72,4 +73,17 @@ func (o *order) next(kind byte, offset, length uint64) string {
 	}
 	o.end = int64(offset + length)
 	return ""
+}
+
+var zeroes [64 << 10]byte
+
+// IsZero reports whether all of p is zero. It compares piece by piece: most data differs in the first.
+func IsZero(p []byte) bool {
+	for len(p) > len(zeroes) {
+		if !bytes.Equal(p[:len(zeroes)], zeroes[:]) {
+			return false
+		}
+		p = p[len(zeroes):]
+	}
+	return bytes.Equal(p, zeroes[:len(p)])
 }

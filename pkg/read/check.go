@@ -134,7 +134,7 @@ func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run)
 		if err := s.pool.read(ctx, b); err != nil {
 			return err
 		}
-		if b.zero = isZero(b.buf); b.zero {
+		if b.zero = extent.IsZero(b.buf); b.zero {
 			b.same = b.base.IsZero()
 		} else {
 			b.same = object.Sum(b.buf) == b.base

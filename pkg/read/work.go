@@ -1,7 +1,6 @@
 package read
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +113,7 @@ func (p *pool) work(ctx context.Context, b *piece) error {
 	if err := p.read(ctx, b); err != nil {
 		return err
 	}
-	b.zero = isZero(b.buf)
+	b.zero = extent.IsZero(b.buf)
 	if b.unknown || p.mode == repo.ReadMap {
 		return nil
 	}
@@ -330,17 +329,4 @@ func (f feeder) hole(from, to int64) error {
 // lostPage tells a page that is damaged or missing from one that just cannot be read now.
 func lostPage(err error) bool {
 	return errors.Is(err, object.ErrNotExist) || errors.As(err, new(*object.BadError))
-}
-
-var zeroes [64 << 10]byte
-
-// isZero compares with zeroes piece by piece: most blocks differ in their first.
-func isZero(p []byte) bool {
-	for len(p) > len(zeroes) {
-		if !bytes.Equal(p[:len(zeroes)], zeroes[:]) {
-			return false
-		}
-		p = p[len(zeroes):]
-	}
-	return bytes.Equal(p, zeroes[:len(p)])
 }
