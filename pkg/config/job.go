@@ -11,9 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+
+	"backy/pkg/schedule"
 )
 
 // JobFile is the name of a job's configuration in its directory.
@@ -27,12 +30,20 @@ const maxFile = 1 << 20
 //	source:
 //	  type: file
 //	  filename: /var/lib/images/vm1.img
-//	schedule: ...
+//	schedule:
+//	  daily: {interval: 1d, keep: 9}
+//	  weekly: {interval: 1w, keep: 5}
+//	min-age: 2d
+//
+// A revision's tag expires once there are keep newer ones with it, and it is older than keep times interval.
 type Job struct {
 	Source Source
 
-	// Schedule is kept as it is written; nil where there is none.
-	Schedule ast.Node
+	// MinAge is the age below which a revision is forgotten only by force, and never expires; 0 where there is none.
+	MinAge time.Duration
+
+	rules       schedule.Schedule
+	scheduleErr error
 }
 
 // Source is what a job backs up. Only the fields of its Type are set.
@@ -77,6 +88,7 @@ func ParseJob(text []byte, path string) (*Job, error) {
 	var raw struct {
 		Source   ast.Node `yaml:"source"`
 		Schedule ast.Node `yaml:"schedule"`
+		MinAge   ast.Node `yaml:"min-age"`
 	}
 	if err := decode(text, &raw); err != nil {
 		return nil, located(path, err)
@@ -85,7 +97,16 @@ func ParseJob(text []byte, path string) (*Job, error) {
 	if err != nil {
 		return nil, located(path, err)
 	}
-	return &Job{source, raw.Schedule}, nil
+	job := &Job{Source: source}
+	if job.rules, job.scheduleErr, err = parseRules(raw.Schedule, path); err != nil {
+		return nil, located(path, err)
+	}
+	if raw.MinAge != nil {
+		if job.MinAge, err = parseDuration(raw.MinAge); err != nil {
+			return nil, located(path, err)
+		}
+	}
+	return job, nil
 }
 
 // Address is what the source is called on a command line, such as that of backy-read.

@@ -26,8 +26,9 @@ func TestJob(t *testing.T) {
 			if got, err := job.Source.Address(); err != nil || got != test.address {
 				t.Errorf("got %s, %v, want %s", got, err, test.address)
 			}
-			if (job.Schedule != nil) != strings.Contains(test.text, "schedule") {
-				t.Errorf("schedule %v", job.Schedule)
+			rules, err := job.Rules()
+			if (rules != nil || err != nil) != strings.Contains(test.text, "schedule") {
+				t.Errorf("schedule %v, %v", rules, err)
 			}
 			if job.Source.Cow == strings.Contains(test.text, "cow: false") {
 				t.Errorf("cow is %t", job.Source.Cow)
@@ -63,7 +64,7 @@ func TestMistakes(t *testing.T) {
 
 func TestSourceOfAnotherVersion(t *testing.T) {
 	job, err := ParseJob([]byte("schedule: default\nsource:\n  type: ceph\n  pool: rbd\n  image: vm1\n"), "vm1/config")
-	if err != nil || job.Source.Type != "ceph" || job.Source.Unknown == nil || job.Schedule == nil {
+	if err != nil || job.Source.Type != "ceph" || job.Source.Unknown == nil {
 		t.Fatalf("it is kept: %+v, %v", job, err)
 	}
 	want := `vm1/config:3:3: source type "ceph" is not known to this version of backy; it knows: file`
