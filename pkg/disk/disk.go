@@ -6,6 +6,7 @@ package disk
 import (
 	"errors"
 	"io"
+	"os"
 	"time"
 )
 
@@ -28,6 +29,14 @@ type Mapper interface {
 // Stater is a Disk that can tell whether it changes while it is read.
 type Stater interface {
 	Stat() (State, error)
+}
+
+// Splicer is a Disk that can pass bytes into a pipe without copying them (splice(2)), which is worth it where they are in
+// memory already.
+type Splicer interface {
+	Cached(off, length int64) bool // whether the whole range is in memory
+	// Splice passes a range into a pipe and returns how much of it went in, which may be less than length, or none.
+	Splice(pipe *os.File, off, length int64) (int64, error)
 }
 
 // State is what there is to see of a disk from outside, now.

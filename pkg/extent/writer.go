@@ -60,6 +60,18 @@ func (x *Writer) Data(off int64, p []byte) error {
 	return x.fail(err)
 }
 
+// DataFrom writes that the disk holds, from byte off on, the length bytes that pass gives to the underlying writer, no more
+// and no less. If pass fails, the stream can only be broken.
+func (x *Writer) DataFrom(off, length int64, pass func() error) error {
+	if err := x.record('w', off, length); err != nil {
+		return err
+	}
+	if err := x.w.Flush(); err != nil {
+		return x.fail(err)
+	}
+	return x.fail(pass())
+}
+
 // Zero writes that length bytes from byte off on are zero; it costs no more for 5 TiB than for one byte.
 func (x *Writer) Zero(off, length int64) error { return x.record('z', off, length) }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"runtime"
 	"sync/atomic"
 
@@ -34,6 +36,7 @@ type piece struct {
 	unknown bool        // what the base has is not known, or is bad: what is there is emitted in any case
 
 	zero, same bool
+	inCache    bool // it is passed on from where it is; buf has only its beginning
 }
 
 // pool holds the pieces with their buffers: there are never more.
@@ -42,6 +45,8 @@ type pool struct {
 	pieces  chan *piece
 	workers int
 	limiter *rate.Limiter
+	splicer disk.Splicer // nil: the disk or what is written to cannot
+	pipe    *os.File
 	bytes   atomic.Int64 // read
 }
 
@@ -50,6 +55,12 @@ func newPool(s *stage) *pool {
 	p := &pool{stage: s, workers: workers, pieces: make(chan *piece, workers+inFlight)}
 	for range cap(p.pieces) {
 		p.pieces <- new(piece)
+	}
+	if f, ok := s.Out.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+			p.pipe = f
+			p.splicer, _ = s.Disk.(disk.Splicer)
+		}
 	}
 	if s.Rate > 0 {
 		p.limiter = rate.NewLimiter(rate.Limit(s.Rate), int(s.block))
@@ -91,10 +102,50 @@ func (p *pool) read(ctx context.Context, b *piece) error {
 	if int64(n) == limit {
 		return nil
 	}
-	if errors.Is(err, io.EOF) {
-		err = disk.ErrShrunk
+	return fmt.Errorf("read %s at %d: %w", p.Source, b.block*p.block+int64(n), shrunk(err))
+}
+
+// beginning is how much of a block is looked at to find out that it is not all zero, bytes.
+const beginning = 64 << 10
+
+// peek reports whether a block is not zero and can be passed on from the page cache, without reading it. That is not
+// for a comparison, which needs to read.
+func (p *pool) peek(ctx context.Context, b *piece) (bool, error) {
+	limit := p.limit(b.block)
+	if p.splicer == nil || b.filled || p.mode == repo.ReadCompare || !p.splicer.Cached(b.block*p.block, limit) {
+		return false, nil
 	}
-	return fmt.Errorf("read %s at %d: %w", p.Source, b.block*p.block+int64(n), err)
+	n, err := p.Disk.ReadAt(b.buf[:min(beginning, limit)], b.block*p.block)
+	if err != nil || extent.IsZero(b.buf[:n]) {
+		return false, nil // the read to come tells
+	}
+	b.inCache = true
+	p.bytes.Add(limit)
+	return true, p.wait(ctx, limit)
+}
+
+// pass writes a block from the page cache, and what had to leave that meanwhile by a copy.
+func (p *pool) pass(out *extent.Writer, b *piece) error {
+	off, limit := b.block*p.block, p.limit(b.block)
+	return out.DataFrom(off, limit, func() error {
+		done, err := p.splicer.Splice(p.pipe, off, limit)
+		if err != nil || done == limit {
+			return err
+		}
+		if n, err := p.Disk.ReadAt(b.buf[done:limit], off+done); int64(n) < limit-done {
+			return fmt.Errorf("read %s at %d: %w", p.Source, off+done, shrunk(err))
+		}
+		_, err = p.pipe.Write(b.buf[done:limit])
+		return err
+	})
+}
+
+// shrunk says what an end before its time means.
+func shrunk(err error) error {
+	if errors.Is(err, io.EOF) {
+		return disk.ErrShrunk
+	}
+	return err
 }
 
 // wait keeps to the rate.
@@ -109,6 +160,9 @@ func (p *pool) wait(ctx context.Context, n int64) error {
 func (p *pool) work(ctx context.Context, b *piece) error {
 	if b.run > 0 {
 		return nil
+	}
+	if there, err := p.peek(ctx, b); err != nil || there {
+		return err
 	}
 	if err := p.read(ctx, b); err != nil {
 		return err
@@ -144,6 +198,8 @@ func (s *stage) copy(ctx context.Context, out *extent.Writer) error {
 			return nil
 		case b.zero:
 			return out.Zero(off, s.limit(b.block))
+		case b.inCache:
+			return s.pool.pass(out, b)
 		}
 		return out.Data(off, b.buf[:s.limit(b.block)])
 	})

@@ -177,7 +177,7 @@ func (d *File) read(p []byte, off int64) (int, error) {
 	case !d.tidy || len(p) == 0:
 		return d.f.ReadAt(p, off)
 	}
-	absent := absent(d.fd, off, int64(len(p)))
+	absent, _ := absent(d.fd, off, int64(len(p)))
 	n, err := d.f.ReadAt(p, off)
 	for _, r := range absent {
 		unix.Fadvise(d.fd, r.off, r.len, unix.FADV_DONTNEED)
