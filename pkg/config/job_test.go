@@ -98,6 +98,7 @@ func FuzzParseJob(f *testing.F) {
 	for _, text := range []string{
 		"source: {type: file, filename: /x, cow: true}\nschedule: default\n", "source:\n  type: ceph\n  pool: rbd\n", "", "---\n---\n", "- a", "source: &a\n  type: *a\n",
 		"a: &a [x, x]\nsource: *a", "source: null", "\xff", "source: !!binary x", "source: |\n  text\n", "? {a: b}\n: c",
+		"schedule: {daily: {interval: 1d, keep: 9}, 1: {interval: 60, keep: 1}}\nmin-age: 1w\n", "schedule: {a: null}", "schedule: {? [x]: {}}", "schedule: {a: {interval: &x 1d, keep: *x}}",
 	} {
 		f.Add([]byte(text))
 	}

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
+	"backy/pkg/repo"
 	"backy/pkg/schedule"
 )
 
@@ -75,16 +78,27 @@ func parseRules(node ast.Node, path string) (rules schedule.Schedule, named, err
 		return nil, nil, at(node, errors.New("the schedule is empty, and all tags would expire; leave it out if nothing is to expire"))
 	}
 	rules = schedule.Schedule{}
-	for tag, node := range raw {
-		if rules[tag], err = parseRule(tag, node); err != nil {
+	for _, tag := range slices.Sorted(maps.Keys(raw)) {
+		rule := raw[tag]
+		if rule == nil { // where there is nothing, there is no place
+			return nil, nil, at(node, missing(tag))
+		}
+		if rules[tag], err = parseRule(tag, rule); err != nil {
 			return nil, nil, err
 		}
 	}
 	return rules, nil, nil
 }
 
+func missing(tag string) error {
+	return fmt.Errorf("tag %q needs an interval and a keep, as in {interval: 1d, keep: 9}", tag)
+}
+
 func parseRule(tag string, node ast.Node) (schedule.Rule, error) {
 	var r schedule.Rule
+	if err := repo.CheckTag(tag); err != nil {
+		return r, at(node, err)
+	}
 	if schedule.IsManual(tag) {
 		return r, at(node, fmt.Errorf("tag %q: manual tags are not scheduled", tag))
 	}
@@ -96,7 +110,7 @@ func parseRule(tag string, node ast.Node) (schedule.Rule, error) {
 		return r, err
 	}
 	if raw.Interval == nil || raw.Keep == nil {
-		return r, at(node, fmt.Errorf("tag %q needs an interval and a keep, as in {interval: 1d, keep: 9}", tag))
+		return r, at(node, missing(tag))
 	}
 	var err error
 	if r.Interval, err = parseDuration(raw.Interval); err != nil {
