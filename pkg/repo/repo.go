@@ -159,7 +159,7 @@ func (r *Repo) makeReserve(total int64) error {
 		return err
 	}
 	defer f.Close()
-	size := min(reserveSize, total/64) // less on a very small disk
+	size := reserveFor(total)
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("set %d bytes aside: %w", size, err)
 	}
