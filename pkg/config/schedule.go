@@ -25,8 +25,15 @@ func (j *Job) Rules() (schedule.Schedule, error) {
 	return j.rules, nil
 }
 
+// NamedError says that a schedule is the name of one that is not in the file.
+type NamedError struct{ Place, Name string }
+
+func (e *NamedError) Error() string {
+	return fmt.Sprintf("%s: schedule %q is the name of one that is not in this file; write its tags here, as in {daily: {interval: 1d, keep: 9}}", e.Place, e.Name)
+}
+
 // ReadRules reads the schedule and the age below which revisions are not forgotten from the configuration in a job's
-// directory; nil and 0 where there is none.
+// directory; nil and 0 where there is none. With a *NamedError, minAge is good all the same.
 func ReadRules(dir string) (rules schedule.Schedule, minAge time.Duration, err error) {
 	job, err := ReadJob(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +75,7 @@ func parseRules(node ast.Node, path string) (rules schedule.Schedule, named, err
 		return nil, nil, nil
 	}
 	if name, ok := scalar(node); ok {
-		return nil, fmt.Errorf("%s%s: schedule %q is the name of one that is not in this file; write its tags here, as in {daily: {interval: 1d, keep: 9}}", path, position(node), name), nil
+		return nil, &NamedError{path + position(node), name}, nil
 	}
 	var raw map[string]ast.Node
 	if err := yaml.NodeToValue(node, &raw, yaml.Strict()); err != nil {
