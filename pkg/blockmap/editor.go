@@ -13,6 +13,10 @@ import (
 // stays as in the base, whose pages are read only where something changes.
 type Editor struct {
 	Map
+	// Lost is told of each page of the base that is damaged or missing and below which something was set. Where the page
+	// is not complete, the map cannot be right; if Lost returns nil, the editor goes on all the same, with what was set.
+	// Without Lost, a page that is complete is made anew, and one that is not ends the edit with its *PageError.
+	Lost    func(page *PageError, complete bool) error
 	base    *Cursor
 	emit    func(name object.Name, text []byte) error
 	open    [maxHeight + 1]*page // from the root's level down; a level is open only if all above are
@@ -166,8 +170,16 @@ func (e *Editor) close(level int) error {
 func (e *Editor) finish(level int) (object.Name, error) {
 	p := e.open[level]
 	e.open[level] = nil
-	if p.lost != nil && p.set < int64(len(p.lines)) {
-		return object.Name{}, p.lost
+	if p.lost != nil {
+		complete := p.set == int64(len(p.lines))
+		switch {
+		case e.Lost != nil:
+			if err := e.Lost(p.lost, complete); err != nil {
+				return object.Name{}, err
+			}
+		case !complete:
+			return object.Name{}, p.lost
+		}
 	}
 	if p.clean {
 		return p.name, nil

@@ -161,6 +161,9 @@ func (a *assembler) close(ctx context.Context) error {
 	b.base = object.Name{}
 	if len(b.gaps) > 0 && a.stage.base != nil {
 		name, err := a.base.At(ctx, b.block)
+		if page := (*blockmap.PageError)(nil); errors.As(err, &page) {
+			err = a.lost(object.Key{Kind: object.Page, Name: page.Name}, err)
+		}
 		if err != nil {
 			return fmt.Errorf("complete block %d from the base: %w", b.block, err)
 		}

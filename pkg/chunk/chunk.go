@@ -69,35 +69,39 @@ type stage struct {
 	first   keyval.Pairs // entry of the stream of objects
 	job     *repo.Job
 	base    *repo.Revision // nil: what the stream does not mention is zero
+	noted   bool           // the stream is one of backy-read's, which can be run again
 	session *repo.Session
 	look    *lookup
+	damage  damage
 	sent    int64 // objects
 }
 
 // describe finds out what the stream leads to and what it builds on, and opens a session on that.
 func (s *stage) describe(start time.Time) error {
 	h := s.in.Header()
+	if err := repo.CheckSize(h.Size); err != nil {
+		return err
+	}
 	id, ours := repo.SnapshotID(h.To)
 	snapshot, source := "", ""
 	if !ours {
 		id, snapshot = repo.NewID(), h.To
 	}
 	host, _ := os.Hostname()
-	noted := false
 	if s.Repo != nil {
 		var err error
 		if s.job, err = s.Repo.Job(s.Job); err != nil {
 			return err
 		}
 		note, err := s.Repo.ReadNote(id)
-		switch noted = err == nil; {
-		case noted:
+		switch s.noted = err == nil; {
+		case s.noted:
 			source, host, start, snapshot = note.Source, note.Host, note.Start, note.Snapshot
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 	}
-	if err := s.findBase(h.From, noted); err != nil {
+	if err := s.findBase(h.From); err != nil {
 		return err
 	}
 	if err := s.blockSize(); err != nil {
@@ -129,7 +133,7 @@ func BootID() string {
 }
 
 // findBase is strict: a stream's base is named, never guessed.
-func (s *stage) findBase(from string, noted bool) error {
+func (s *stage) findBase(from string) error {
 	switch {
 	case from == "" && s.Base != "":
 		return errors.New("the stream holds the whole disk and builds on nothing; leave --base away")
@@ -151,7 +155,7 @@ func (s *stage) findBase(from string, noted bool) error {
 		err = fmt.Errorf("the stream builds on snapshot %q, which is none of backy's; if you know which revision was made from it, say so with --base", from)
 	default:
 		base, err = s.job.Get(named)
-		if errors.Is(err, repo.ErrNoRevision) && noted {
+		if errors.Is(err, repo.ErrNoRevision) && s.noted {
 			return &repo.AgainError{Err: fmt.Errorf("the base %s was forgotten meanwhile", named)}
 		}
 	}
@@ -214,7 +218,7 @@ func (s *stage) run(ctx context.Context) error {
 	}
 	edit := blockmap.NewEditor(behind, s.size, func(name object.Name, text []byte) error {
 		key := object.Key{Kind: object.Page, Name: name}
-		if there, err := s.look.has(ctx, key); err != nil || there {
+		if there, err := s.look.has(ctx, key, 0); err != nil || there {
 			return err
 		}
 		frame, err := pages.Encode(nil, text)
@@ -224,6 +228,14 @@ func (s *stage) run(ctx context.Context) error {
 		s.sent++
 		return out.Put(key, frame)
 	})
+
+	edit.Lost = func(page *blockmap.PageError, complete bool) error {
+		key := object.Key{Kind: object.Page, Name: page.Name}
+		if complete && s.look.marks[key] {
+			return nil // that is how it heals
+		}
+		return s.lost(key, page)
+	}
 
 	perItem := s.block + int64(object.MaxFrame(int(s.block)))
 	n := max(2, int(s.memory/perItem))
@@ -238,11 +250,14 @@ func (s *stage) run(ctx context.Context) error {
 		return s.emit(ctx, edit, out, b)
 	})
 	if err != nil {
-		return s.markBad(err)
+		return err
 	}
 	root, err := edit.Finish(ctx)
+	if err == nil {
+		err = s.damaged()
+	}
 	if err != nil {
-		return s.markBad(err)
+		return err
 	}
 	var last keyval.Pairs
 	last.Set("root", repo.FormatRoot(root))
@@ -267,41 +282,12 @@ func (s *stage) emit(ctx context.Context, edit *blockmap.Editor, out *object.Str
 	if err := edit.Set(ctx, b.block, b.name); err != nil {
 		return err
 	}
-	if b.send {
+	if key := (object.Key{Kind: object.Chunk, Name: b.name}); b.send && s.look.first(key, b.block) {
 		s.sent++
-		if err := out.Put(object.Key{Kind: object.Chunk, Name: b.name}, b.frame); err != nil {
+		if err := out.Put(key, b.frame); err != nil {
 			return err
 		}
 	}
 	s.Events.Emit(event.Event{Kind: event.Progress, Done: b.block * s.block, Total: s.size, Changed: edit.Changed() * s.block})
 	return nil
 }
-
-// markBad notes a bad object of the base, so that the next run does without it.
-func (s *stage) markBad(err error) error {
-	if s.Repo == nil || s.base == nil {
-		return err
-	}
-	var page *blockmap.PageError
-	var missing *missingError
-	switch {
-	case errors.As(err, &page):
-		return s.Repo.MarkBad(err, object.Key{Kind: object.Page, Name: page.Name})
-	case errors.As(err, &missing):
-		return s.Repo.MarkBad(err, missing.key)
-	case errors.As(err, new(*object.BadError)):
-		return s.Repo.MarkBad(err, object.Key{})
-	}
-	return err
-}
-
-// missingError is about a chunk of the base.
-type missingError struct {
-	key object.Key
-	err error
-}
-
-func (e *missingError) Error() string {
-	return fmt.Sprintf("complete a block from the base: %v", e.err)
-}
-func (e *missingError) Unwrap() error { return e.err }

@@ -2,7 +2,7 @@ package chunk
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"backy/pkg/extent"
 	"backy/pkg/object"
@@ -79,7 +79,7 @@ func (st *stock) work(ctx context.Context, b *piece) error {
 		return nil
 	}
 	b.name = object.Sum(b.content)
-	there, err := st.look.has(ctx, object.Key{Kind: object.Chunk, Name: b.name})
+	there, err := st.look.has(ctx, object.Key{Kind: object.Chunk, Name: b.name}, b.block)
 	if err != nil || there {
 		return err
 	}
@@ -103,10 +103,10 @@ func (st *stock) complete(ctx context.Context, t *tools, b *piece) error {
 		err = &object.BadError{Key: key, Reason: "it is no block of the base"}
 	}
 	if err != nil {
-		if errors.Is(err, object.ErrNotExist) || errors.As(err, new(*object.BadError)) {
-			return &missingError{key, err}
+		if err := st.lost(key, err); err != nil {
+			return fmt.Errorf("complete block %d from the base: %w", b.block, err)
 		}
-		return err
+		old = make([]byte, st.block) // nothing comes of it: see damaged
 	}
 	for _, g := range b.gaps {
 		copy(b.content[g.from:g.to], old[g.from:g.to])
