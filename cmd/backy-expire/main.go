@@ -154,7 +154,7 @@ func one(ctx context.Context, c *app.Context, job *repo.Job, policy schedule.Pol
 	case report.Refused != "":
 		return fmt.Errorf("%s is left alone: %s", job.Name, report.Refused)
 	case len(report.Broken) > 0:
-		return app.Damaged("%s: %d revisions cannot be read, and stay", job.Name, len(report.Broken))
+		return app.Damaged("%s: .rev files that cannot be read, and stay: %d, named above", job.Name, len(report.Broken))
 	}
 	return nil
 }
