@@ -28,7 +28,7 @@ var verbs = []verb{
 	{"tags", "backy-store", true, ""},
 	{"protect", "backy-store", true, ""},
 	{"forget", "backy-store", true, ""},
-	{"expire", "backy-expire", false, ""},
+	{"expire", "backy-expire", false, "forget the revisions that have had their time"},
 	{"purge", "backy-store", true, ""},
 	{"du", "backy-store", true, ""},
 	{"export", "backy-store", true, "write a revision as a tar stream"},
