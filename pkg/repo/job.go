@@ -11,9 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"backy/pkg/keyval"
 )
@@ -135,78 +133,6 @@ func readSmall(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, keyval.MaxSize+1))
-}
-
-// Find returns the revision that a word names: a count back (0 is the newest), last, latest or first, a full id, a tag
-// (the newest that has it), the start of an id (4 letters or more), or a date, tried in this order.
-func (j *Job) Find(spec string) (Revision, error) {
-	list, broken, err := j.List()
-	if err != nil {
-		return Revision{}, err
-	}
-	r, err := find(list, spec)
-	switch {
-	case err == nil:
-		return r, nil
-	case len(broken) > 0:
-		return r, fmt.Errorf("%w; %d revisions of %s cannot be read: %w", err, len(broken), j.Name, broken[0].Err)
-	case len(list) == 0:
-		return r, fmt.Errorf("%w: %s has none yet", ErrNoRevision, j.Name)
-	}
-	return r, fmt.Errorf("%w in %s; `backy status` lists what there is", err, j.Name)
-}
-
-func find(list []Revision, spec string) (Revision, error) {
-	newest := func(match func(Revision) bool) (Revision, bool) {
-		for _, r := range slices.Backward(list) {
-			if match(r) {
-				return r, true
-			}
-		}
-		return Revision{}, false
-	}
-	if n, err := strconv.ParseUint(spec, 10, 31); err == nil && len(spec) < 8 {
-		if int(n) < len(list) {
-			return list[len(list)-1-int(n)], nil
-		}
-		return Revision{}, fmt.Errorf("%w: there are %d, so %s back is too far", ErrNoRevision, len(list), spec)
-	}
-	switch spec {
-	case "last", "latest", "first":
-		if len(list) == 0 {
-			return Revision{}, ErrNoRevision
-		}
-		return list[map[bool]int{true: 0, false: len(list) - 1}[spec == "first"]], nil
-	}
-	if r, ok := newest(func(r Revision) bool { return r.ID == spec }); ok {
-		return r, nil
-	}
-	if r, ok := newest(func(r Revision) bool { return slices.Contains(r.State.Tags, spec) }); ok {
-		return r, nil
-	}
-	if len(spec) >= 4 {
-		r, ok := newest(func(r Revision) bool { return strings.HasPrefix(r.ID, spec) })
-		if other, _ := newest(func(o Revision) bool { return strings.HasPrefix(o.ID, spec) && o.ID != r.ID }); other.ID != "" {
-			return Revision{}, fmt.Errorf("%w: %q is the start of %s and %s", ErrNoRevision, spec, r.ID, other.ID)
-		} else if ok {
-			return r, nil
-		}
-	}
-	for _, form := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
-		t, err := time.ParseInLocation(form, spec, time.Local)
-		if err != nil {
-			continue
-		}
-		// The newest that is not younger than the date, or than the end of the day that was meant.
-		if form == time.DateOnly {
-			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
-		}
-		if r, ok := newest(func(r Revision) bool { return !r.Time.After(t) }); ok {
-			return r, nil
-		}
-		return Revision{}, fmt.Errorf("%w from before %s", ErrNoRevision, spec)
-	}
-	return Revision{}, fmt.Errorf("%w: %q names none", ErrNoRevision, spec)
 }
 
 // Base is the revision to build on: the one that the spec names, which has to be fit; for "last", the newest that is
