@@ -18,6 +18,7 @@ import (
 // WriterOptions say how a writer goes about it.
 type WriterOptions struct {
 	MinFree float64 // share of the disk that stays free: below it nothing more is stored; 0 for no limit
+	Import  bool    // the revision was made elsewhere, and keeps its time and duration
 	Verify  bool    // objects are unpacked and checked against their names before they are stored
 }
 
@@ -60,8 +61,9 @@ func (j *Job) NewWriter(o WriterOptions) (*Writer, error) {
 	}
 	w := &Writer{WriterOptions: o, job: j, id: NewID(), lock: lock}
 	if err := w.prepare(); err != nil {
+		err = fmt.Errorf("start a session in %s: %w", r.Base, w.explain(err))
 		w.Close()
-		return nil, fmt.Errorf("start a session in %s: %w", r.Base, err)
+		return nil, err
 	}
 	return w, nil
 }
@@ -116,7 +118,7 @@ func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 	w.block = block
 	var err error
 	if w.session, err = w.job.repo.register(w.id, kindWriter, root); err != nil {
-		return err
+		return w.explain(err)
 	}
 	if baseID != "" {
 		base, err := w.job.Get(baseID)
@@ -128,6 +130,9 @@ func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 		}
 		if base.Root != root || base.Block != block {
 			return fmt.Errorf("the stream builds on %s with another root or block size than the revision has; is it from another repository?", baseID)
+		}
+		if !base.FitBase() {
+			return again("the base %s was distrusted meanwhile", baseID)
 		}
 		w.base = &base
 	}
@@ -184,7 +189,7 @@ func (w *Writer) explain(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("the disk under %s is full: %w; forget revisions and purge", w.job.repo.Base, err)
 	}
-	if _, gone := os.Lstat(w.staging()); errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) {
+	if _, gone := os.Lstat(w.staging()); w.pool != nil && errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) {
 		return again("%w: %w", ErrSessionEnded, err)
 	}
 	return err

@@ -50,6 +50,15 @@ func newDisk(rnd *rand.Rand, n int) []byte {
 	return disk
 }
 
+// distinct makes a disk of n blocks, none of them zero and no two alike, which make small objects.
+func distinct(rnd *rand.Rand, n int) []byte {
+	disk := make([]byte, n*block)
+	for i := range n {
+		words(rnd, disk[i*block:(i+1)*block])
+	}
+	return disk
+}
+
 // change returns a copy of a disk with some blocks, about one of nth, anew.
 func change(rnd *rand.Rand, disk []byte, nth int) []byte {
 	disk = bytes.Clone(disk)
@@ -68,10 +77,14 @@ func fill(rnd *rand.Rand, p []byte) {
 	case 1, 2:
 		random(rnd, p)
 	default:
-		text := fmt.Appendf(nil, "%d ", rnd.Uint64())
-		for n := 0; n < len(p); {
-			n += copy(p[n:], text)
-		}
+		words(rnd, p)
+	}
+}
+
+func words(rnd *rand.Rand, p []byte) {
+	text := fmt.Appendf(nil, "%d ", rnd.Uint64())
+	for n := 0; n < len(p); {
+		n += copy(p[n:], text)
 	}
 }
 

@@ -83,7 +83,7 @@ func TestSyncsAreNeeded(t *testing.T) {
 		rnd, r := newRandom(t), newRecorder(t, fs)
 		trials := make([]trial, len(cases))
 		for i, c := range cases {
-			trials[i] = newTrial(r, fs, strconv.Itoa(i), c.ops, newDisk(rnd, 8))
+			trials[i] = newTrial(r, fs, strconv.Itoa(i), c.ops, distinct(rnd, 8))
 		}
 		r.stop()
 		for i, c := range cases {
