@@ -8,6 +8,7 @@ import (
 type BadError struct {
 	Key    Key
 	Reason string // "does not decode: …", "hash is …"
+	Got    Name   // the hash of what the bytes decode to; zero where they do not decode
 }
 
 func (e *BadError) Error() string { return e.Key.String() + " is damaged: " + e.Reason }
@@ -44,13 +45,13 @@ func NewDecoder(limit int) (*Decoder, error) {
 func (d *Decoder) Decode(key Key, dst, frame []byte) ([]byte, error) {
 	content, err := d.decode(dst[:0], frame)
 	if err != nil {
-		return nil, &BadError{key, fmt.Sprintf("does not decode: %v", err)}
+		return nil, &BadError{Key: key, Reason: fmt.Sprintf("does not decode: %v", err)}
 	}
 	if len(content) > d.limit {
-		return nil, &BadError{key, fmt.Sprintf("holds %d bytes, more than %d", len(content), d.limit)}
+		return nil, &BadError{Key: key, Reason: fmt.Sprintf("holds %d bytes, more than %d", len(content), d.limit)}
 	}
 	if sum := Sum(content); sum != key.Name {
-		return nil, &BadError{key, "hash is " + sum.String()}
+		return nil, &BadError{Key: key, Reason: "hash is " + sum.String(), Got: sum}
 	}
 	return content, nil
 }

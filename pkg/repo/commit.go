@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +21,7 @@ const aheadOfClock = 5 * time.Minute
 
 // Commit makes the revision: all that it reaches is in place and durable before the name that makes it visible is, and
 // that name is durable when Commit returns. The revision's Time, Base, Stored and Duration are set here; the rest is
-// the caller's.
+// the caller's, a State that is distrusted already too. Where the id is there with the same content, that is returned.
 func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *slog.Logger) (Revision, error) {
 	if err := w.pool.Publish(ctx); err != nil {
 		return rev, w.explain(err)
@@ -32,12 +32,15 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 	if err := w.closed(ctx, rev.Map()); err != nil {
 		return rev, err
 	}
-	rev.State = State{Tags: tags, Trust: Trusted}
+	rev.State.Tags = tags
+	if rev.State.Trust != Distrusted { // as an imported one may come
+		rev.State.Trust = Trusted
+	}
 	var err error
 	if rev.State.Damage, err = w.inherited(ctx, rev.Map()); err != nil {
 		return rev, err
 	}
-	if len(rev.State.Damage) > 0 {
+	if len(rev.State.Damage) > 0 && rev.State.Trust != Distrusted {
 		rev.State.Trust, rev.State.Why = Distrusted, WhyDamage
 	}
 	if w.base != nil {
@@ -61,8 +64,10 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 	if err := w.job.repo.Ops.FS(w.fs); err != nil {
 		return rev, fmt.Errorf("make the objects durable: %w", err)
 	}
-	rev.Duration = max(0, w.job.repo.Now().Sub(begun)).Round(time.Millisecond)
-	return rev, w.link(directory, rev)
+	if !w.Import {
+		rev.Duration = max(0, w.job.repo.Now().Sub(begun)).Round(time.Millisecond)
+	}
+	return w.link(directory, rev)
 }
 
 // heal makes sure that what replaced a bad object is good, and takes its mark away.
@@ -71,7 +76,7 @@ func (w *Writer) heal(ctx context.Context) error {
 		if _, _, err := object.Fetch(ctx, w.pool, w.check[key.Kind], key, nil, nil); err != nil {
 			return fmt.Errorf("read back what was to replace a bad object: %w", err)
 		}
-		if err := w.job.repo.unmark(key); err != nil {
+		if err := w.job.repo.Unmark(key); err != nil {
 			return err
 		}
 		delete(w.marks, key)
@@ -163,12 +168,19 @@ func (w *Writer) inherited(ctx context.Context, m blockmap.Map) ([]Range, error)
 	return damage, err
 }
 
-// after is the revision's time: when the read began, but later than the newest revision's.
+// after is the revision's time: when the read began, but later than the newest revision's. One that is imported keeps its
+// place in history.
 func (w *Writer) after(ctx context.Context, begun time.Time, log *slog.Logger) (time.Time, error) {
 	begun = begun.UTC().Truncate(time.Microsecond)
 	list, _, err := w.job.List()
 	if err != nil || len(list) == 0 {
 		return begun, err
+	}
+	if w.Import {
+		for slices.ContainsFunc(list, func(r Revision) bool { return r.Time.Equal(begun) }) {
+			begun = begun.Add(time.Microsecond)
+		}
+		return begun, nil
 	}
 	newest := list[len(list)-1]
 	if newest.Time.After(w.job.repo.Now().Add(aheadOfClock)) {
@@ -184,7 +196,7 @@ func (w *Writer) after(ctx context.Context, begun time.Time, log *slog.Logger) (
 // that it stays, each directory on the way is made durable in the one above.
 func (w *Writer) jobDir() (*os.File, error) {
 	if !w.existed {
-		if err := w.makeDirs(w.job.Dir()); err != nil {
+		if err := w.job.repo.Ops.MkdirAll(w.job.Dir(), 0o750); err != nil {
 			return nil, fmt.Errorf("make the job's directory: %w", err)
 		}
 	}
@@ -193,21 +205,6 @@ func (w *Writer) jobDir() (*os.File, error) {
 		return nil, fmt.Errorf("the job's directory %s was removed or renamed during the backup", w.job.Dir())
 	}
 	return d, err
-}
-
-func (w *Writer) makeDirs(path string) error {
-	if path == w.job.repo.Base {
-		return nil
-	}
-	if err := w.makeDirs(filepath.Dir(path)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, 0o750); errors.Is(err, fs.ErrExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return w.job.repo.Ops.DirPath(filepath.Dir(path))
 }
 
 // placeState puts the state where the revision will be. The syncfs to come makes it durable, its name too; without the
@@ -226,25 +223,26 @@ func (w *Writer) placeState(rev Revision) error {
 
 // link makes the revision visible: the .rev is durable in the staging directory first, and is linked from there by its
 // path, so that a purge that took the session for over has taken this away too.
-func (w *Writer) link(directory *os.File, rev Revision) error {
+func (w *Writer) link(directory *os.File, rev Revision) (Revision, error) {
 	ops := w.job.repo.Ops
 	if err := ops.WriteFile(w.staging("rev"), rev.Bytes(), 0o640); err != nil {
-		return w.explain(err)
+		return rev, w.explain(err)
 	}
 	err := unix.Linkat(unix.AT_FDCWD, w.staging("rev"), int(directory.Fd()), rev.ID+revSuffix, 0)
 	if errors.Is(err, fs.ErrExist) {
-		there, gerr := w.job.Get(rev.ID)
-		if gerr != nil {
-			return gerr
+		there, err := w.job.Get(rev.ID)
+		if err != nil {
+			return rev, err
 		}
 		if there.Root != rev.Root || there.Size != rev.Size || there.Block != rev.Block {
-			return fmt.Errorf("revision %s is there already, with another content", rev.ID)
+			return rev, fmt.Errorf("revision %s is there already, with another content", rev.ID)
 		}
+		rev = there
 	} else if err != nil {
-		return w.explain(&os.LinkError{Op: "link", Old: w.staging("rev"), New: w.job.file(rev.ID + revSuffix), Err: err})
+		return rev, w.explain(&os.LinkError{Op: "link", Old: w.staging("rev"), New: w.job.file(rev.ID + revSuffix), Err: err})
 	}
 	if err := ops.Dir(directory); err != nil {
-		return fmt.Errorf("the revision may not survive a power cut: %w", err)
+		return rev, fmt.Errorf("the revision may not survive a power cut: %w", err)
 	}
-	return nil
+	return rev, nil
 }
