@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,8 +20,9 @@ import (
 func main() { app.Main(command) }
 
 var storing = []cli.Flag{
-	&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "`TAGS` of the revision, separated by commas"},
+	&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "`TAGS` of the revision, separated by commas (default: those that are due by the job's schedule)"},
 	app.FractionFlag("min-free", "1%", "stop before less than this `SHARE` of the disk is free"),
+	&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "take tags that the job's schedule does not have; backy expire may remove them again"},
 	&cli.BoolFlag{Name: "verify", Usage: "unpack and check each object, also of a stream that was made on this host just now"},
 }
 
@@ -45,9 +47,12 @@ backy-store status -b /srv/backy/vm1`,
 		},
 		{
 			Name: "status", Usage: "list revisions",
-			Help:     `Lists the revisions of a job; in the base directory, or with it as -b, those of all jobs.`,
-			Examples: `backy-store status -b /srv/backy/vm1`,
+			Help: `Lists the revisions of a job; in the base directory, or with it as -b, those of all jobs.
+` + naming,
+			Examples: `backy-store status -b /srv/backy/vm1
+backy-store status -r 'tag:weekly&2026-01-01..2026-06-30'`,
 			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "revision", Aliases: []string{"r"}, Value: "all", Usage: "the revisions `REV`, of each job"},
 				&cli.BoolFlag{Name: "json", Usage: "as JSON"},
 				&cli.BoolFlag{Name: "yaml", Usage: "as YAML"},
 			},
@@ -66,9 +71,13 @@ the way; at the first bad one the archive is left without its end, and cannot be
 			Help: `Stores a stream from a file or another host. Each object is unpacked and checked against its name before it
 is stored. The revision keeps its id, and its tags unless others are given.`,
 			Examples: `backy-store import -b /srv/backy/vm1 < vm1.tar`,
-			Flags:    storing[:2],
+			Flags:    storing[:3],
 			Action:   save(true),
 		},
+		tagsVerb,
+		protectVerb,
+		unprotectVerb,
+		forgetVerb,
 	},
 }
 
@@ -98,6 +107,15 @@ func saveStream(ctx context.Context, c *app.Context, foreign bool) error {
 		if o.Tags, err = parseTags(c.String("tags")); err != nil {
 			return err
 		}
+		if len(o.Tags) == 0 {
+			return app.Usagef("-t names no tags; leave it out to get those that are due")
+		}
+		if err := checkTags(job, o.Tags, c.Bool("force")); err != nil {
+			return err
+		}
+	}
+	if !foreign {
+		o.Due = func() ([]string, error) { return due(c, job) }
 	}
 	rev, err := store.Run(ctx, o)
 	if err != nil {
@@ -115,7 +133,9 @@ func parseTags(list string) ([]string, error) {
 		if err := repo.CheckTag(tag); err != nil {
 			return nil, app.Usage(err)
 		}
-		tags = append(tags, tag)
+		if !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
 	}
 	return tags, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +39,12 @@ func status(ctx context.Context, c *app.Context) error {
 		if err != nil {
 			return err
 		}
+		if spec := c.String("revision"); spec != "all" {
+			revisions, err = job.Select(spec)
+			if err != nil && (name != "" || !errors.Is(err, repo.ErrNoRevision)) {
+				return err // among all jobs, one that has none is no error
+			}
+		}
 		list = append(list, revisions...)
 		for _, b := range bad {
 			broken++
@@ -51,6 +58,18 @@ func status(ctx context.Context, c *app.Context) error {
 		return app.Damaged("%d revisions cannot be read", broken)
 	}
 	return nil
+}
+
+// trust is what is thought of a revision, and whether it may go.
+func trust(i repo.Info) string {
+	text := i.Trust
+	if i.Why != "" {
+		text += " (" + i.Why + ")"
+	}
+	if i.Protected {
+		text += ", protected"
+	}
+	return text
 }
 
 func show(c *app.Context, list []repo.Revision, all bool) error {
@@ -78,7 +97,7 @@ func show(c *app.Context, list []repo.Revision, all bool) error {
 	stored := int64(0)
 	for i, r := range list {
 		row := []string{r.Time.Local().Format(time.DateTime), r.ID, app.Bytes(r.Size), app.Bytes(r.Changed), app.Bytes(r.Stored), app.Duration(r.Duration),
-			strings.Join(r.State.Tags, ","), infos[i].Trust, ""} // all revisions lie on this server
+			strings.Join(r.State.Tags, ","), trust(infos[i]), ""} // all revisions lie on this server
 		if all {
 			row = slices.Insert(row, 0, r.Job)
 		}

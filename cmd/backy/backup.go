@@ -29,6 +29,12 @@ SOURCE, the file "config" in the job's directory tells it:
     source:
       type: file
       filename: /dev/vg0/vm1
+    schedule:
+      daily: {interval: 1d, keep: 9}
+      weekly: {interval: 1w, keep: 5}
+
+Tags have to be in that schedule, or begin with manual:. A backup without tags gets those that are due by it;
+where the job has none, by daily, weekly and monthly.
 
 This is backy-read | backy-chunk | backy-store; the flags are theirs. All of SOURCE is read, but only
 what differs from the newest revision is compressed and stored; with --map, only what the map names is
@@ -41,8 +47,8 @@ rbd diff --from-snap old --format=json vms/vm1@new > map.json
 backy backup -b /srv/backy/vm1 rbd:vms/vm1@new -t daily --map map.json
 zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "the revision's `TAGS`, separated by commas; those that begin with manual: are never expired"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "take tags that the job's schedule does not have (today no schedule is asked, and any tag is taken)"},
+			&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "the revision's `TAGS`, separated by commas; those that begin with manual: are never expired (default: those that are due by the job's schedule)"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "take tags that the job's schedule does not have; backy expire may remove them again"},
 			&cli.StringFlag{Name: "base", Value: "last", Usage: "the revision `REV` to compare with; last is the newest that is fit for it; none is to compare with nothing"},
 			&cli.StringFlag{Name: "map", Usage: "a `FILE` that says what may have changed since the base: rbd diff or nbdinfo --map, as JSON"},
 			&cli.StringFlag{Name: "alloc", Usage: "a `FILE` that says where the disk holds data: rbd diff, qemu-img map or nbdinfo --map, as JSON"},
@@ -74,8 +80,8 @@ func backup(ctx context.Context, c *app.Context) error {
 	if err != nil {
 		return err
 	}
-	if strings.Trim(c.String("tags"), ", ") == "" {
-		return app.Usagef("tags are missing: give them with -t, as in -t daily; one that begins with manual: is never expired")
+	if c.IsSet("tags") && strings.Trim(c.String("tags"), ", ") == "" {
+		return app.Usagef("-t names no tags; leave it out to get those that are due")
 	}
 	stages, err := stages(c, dir, source)
 	if err != nil {
@@ -134,7 +140,7 @@ func stages(c *app.Context, dir, source string) ([]pipeline.Stage, error) {
 	flags := map[string][]string{
 		"backy-read":  {"map", "alloc", "size", "no-holes", "direct", "limit-rate"},
 		"backy-chunk": {"memory"},
-		"backy-store": {"tags", "min-free"},
+		"backy-store": {"tags", "force", "min-free"},
 	}
 	var list []pipeline.Stage
 	for _, name := range []string{"backy-read", "backy-chunk", "backy-store"} {

@@ -28,6 +28,7 @@ type Edit struct {
 	Revisions []Revision // as they are now, oldest first
 	Broken    []Broken   // .rev files that cannot be read
 
+	job    *Job
 	states map[string]State // by id, those to write
 	forget map[string]bool  // ids
 }
@@ -40,7 +41,7 @@ func (e *Edit) Change(id string, change func(*State) error) error {
 		return err
 	}
 	if r.StateErr != nil {
-		return fmt.Errorf("%w; it can only be forgotten, with --force", r.StateErr)
+		return fmt.Errorf("%w; all that can be done is to forget it, with --force", r.StateErr)
 	}
 	s, ok := e.states[id]
 	if !ok {
@@ -60,6 +61,12 @@ func (e *Edit) Change(id string, change func(*State) error) error {
 	}
 	e.states[id] = s
 	return nil
+}
+
+// Select returns the revisions that a text names; see the function Select.
+func (e *Edit) Select(spec string) ([]Revision, error) {
+	list, err := Select(e.Revisions, spec)
+	return list, e.job.explain(err, e.Revisions, e.Broken)
 }
 
 // Forget notes that a revision is to be forgotten. Whether it may be is decided at the end, with all others.
@@ -88,7 +95,8 @@ type RefusedError struct {
 	Job    string
 	ID     string // "" where it is about all of them
 	Reason string // as in "it is protected"
-	More   int    // how many others are refused for some reason
+	More   int    // how many others are refused, for some reason
+	Force  bool   // with force it is done all the same
 }
 
 func (e *RefusedError) Error() string {
@@ -100,14 +108,18 @@ func (e *RefusedError) Error() string {
 	if e.More > 0 {
 		more = fmt.Sprintf(" (and %d more are refused)", e.More)
 	}
-	return fmt.Sprintf("nothing was changed: %s: %s%s", what, e.Reason, more)
+	hint := ""
+	if e.Force {
+		hint = "; `backy forget --force` does it all the same"
+	}
+	return fmt.Sprintf("nothing was changed: %s: %s%s%s", what, e.Reason, more, hint)
 }
 
 // check decides whether what is to be forgotten may be.
 func (e *Edit) check(job string, g Guard, now time.Time) error {
 	var refused []*RefusedError
-	refuse := func(id, format string, args ...any) {
-		refused = append(refused, &RefusedError{Job: job, ID: id, Reason: fmt.Sprintf(format, args...)})
+	refuse := func(force bool, id, format string, args ...any) {
+		refused = append(refused, &RefusedError{Job: job, ID: id, Reason: fmt.Sprintf(format, args...), Force: force})
 	}
 	good, left, goodLeft := 0, 0, 0
 	for _, r := range e.Revisions {
@@ -126,31 +138,34 @@ func (e *Edit) check(job string, g Guard, now time.Time) error {
 		}
 		switch age := now.Sub(r.Time); {
 		case r.StateErr == nil && r.State.Protected:
-			refuse(r.ID, "it is protected; unprotect it first")
+			refuse(false, r.ID, "it is protected; unprotect it first")
 		case g.Force:
 		case r.StateErr != nil:
-			refuse(r.ID, "its state cannot be read, so it may be protected; --force forgets it")
+			refuse(true, r.ID, "its state cannot be read, so it may be protected")
 		case age < g.MinAge && age < 0:
-			refuse(r.ID, "it is ahead of the clock, so its age is not known, and it has to be %s old; --force forgets it", schedule.FormatDuration(g.MinAge))
+			refuse(true, r.ID, "it is ahead of the clock, so its age is not known, and it has to be %s old", schedule.FormatDuration(g.MinAge))
 		case age < g.MinAge:
-			refuse(r.ID, "it is only %s old, and the job keeps all that is younger than %s; --force forgets it", age.Round(time.Second), schedule.FormatDuration(g.MinAge))
+			refuse(true, r.ID, "it is only %s old, and the job keeps all that is younger than %s", age.Round(time.Second), schedule.FormatDuration(g.MinAge))
 		}
 	}
 	for id := range e.forget {
 		if e.broken(id) && !g.Force {
-			refuse(id, "it cannot be read; --force forgets it")
+			refuse(true, id, "it cannot be read")
 		}
 	}
 	switch {
 	case len(refused) > 0 || g.Force || len(e.forget) == 0:
 	case left == 0 && len(e.Revisions) > 0:
-		refuse("", "none would be left; --force does it")
+		refuse(true, "", "none would be left")
 	case good > 0 && goodLeft == 0:
-		refuse("", "no good one would be left, only distrusted ones; --force does it")
+		refuse(true, "", "no good one would be left, only distrusted ones")
 	}
 	if len(refused) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(refused, func(a, b *RefusedError) int { // what force does not help first
+		return map[bool]int{true: 1}[a.Force] - map[bool]int{true: 1}[b.Force]
+	})
 	refused[0].More = len(refused) - 1
 	return refused[0]
 }
@@ -170,7 +185,7 @@ func (j *Job) Edit(ctx context.Context, g Guard, f func(*Edit) error) error {
 		return err
 	}
 	defer lock.Unlock()
-	e := Edit{states: map[string]State{}, forget: map[string]bool{}}
+	e := Edit{job: j, states: map[string]State{}, forget: map[string]bool{}}
 	if e.Revisions, e.Broken, err = j.List(); err != nil {
 		return err
 	}

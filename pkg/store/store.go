@@ -22,10 +22,11 @@ import (
 type Options struct {
 	In      io.Reader // the stream of objects
 	Job     *repo.Job
-	Tags    []string // nil: those that the stream names
-	MinFree float64  // share of the disk that stays free
-	Verify  bool     // check each object against its name, also where the stream was made on this host just now
-	BootID  string   // of this host, as in a stream's first entry
+	Tags    []string                 // nil: those that the stream names, or else those that are Due
+	Due     func() ([]string, error) // asked once the job is locked, if at all; nil: none are
+	MinFree float64                  // share of the disk that stays free
+	Verify  bool                     // check each object against its name, also where the stream was made on this host just now
+	BootID  string                   // of this host, as in a stream's first entry
 	Repo    *repo.Repo
 	Log     *slog.Logger
 	Events  *event.Writer
@@ -64,6 +65,11 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 	w.Verify = w.Verify || o.BootID == "" || in.First().Get("boot-id") != o.BootID
 	if o.Tags == nil {
 		o.Tags = in.First().List("tags")
+	}
+	if o.Tags == nil && o.Due != nil {
+		if o.Tags, err = o.Due(); err != nil {
+			return rev, err
+		}
 	}
 	o.Events.About("", rev.ID)
 	if err := w.Begin(rev.Base, base, rev.Block); err != nil {
