@@ -5,7 +5,10 @@
 package durable
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +70,22 @@ func (o Ops) WriteFile(path string, content []byte, mode os.FileMode) error {
 		err = cerr
 	}
 	return err
+}
+
+// MkdirAll makes a directory and those above it that are not there. Each one that it makes is durable.
+func (o Ops) MkdirAll(path string, mode os.FileMode) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := o.MkdirAll(filepath.Dir(path), mode); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, mode); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return o.DirPath(filepath.Dir(path))
 }
 
 func sync(op string, f *os.File, call func(fd int) error) error {
