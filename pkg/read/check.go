@@ -25,20 +25,25 @@ func (s *stage) checkMap(ctx context.Context) error {
 	if s.Check == 0 || s.Stream != nil || s.mode != repo.ReadMap && s.alloc == nil {
 		return nil
 	}
-	named, end := []extent.Run(nil), s.blocks()
+	var named []extent.Run
+	from := int64(0) // of the blocks of which the allocation map speaks
 	if s.mode == repo.ReadMap {
-		runs, err := s.toRead(ctx)
-		if err != nil {
+		var err error
+		if named, err = s.toRead(ctx); err != nil {
 			return err
 		}
-		named, end = runs, s.common()
-	} else {
+		from = s.common()
+	}
+	end := from
+	if s.alloc != nil {
+		end = s.blocks()
 		for r := range s.alloc.Blocks(s.Size, s.block) {
-			named = append(named, r)
+			if r = clip(r, from, end); r.Count > 0 {
+				named = append(named, r)
+			}
 		}
 	}
-	blocks := s.sample(named, end)
-	err := s.compare(ctx, blocks, named)
+	err := s.compare(ctx, s.sample(named, end), named, from)
 	var lie *errLies
 	if !errors.As(err, &lie) {
 		return err
@@ -103,9 +108,9 @@ func (s *stage) sample(named []extent.Run, end int64) []int64 {
 	return blocks
 }
 
-// compare reads blocks and returns an *errLies for the first that is not what the base has, or not zero where the map
-// says so.
-func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run) error {
+// compare reads blocks and returns an *errLies for the first that is not what the base has, or not zero where a change map
+// says so, or where, from a block on, an allocation map does.
+func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run, from int64) error {
 	feed := func(ctx context.Context, yield func(*piece) bool) error {
 		return s.feeding(ctx, yield, func(f feeder) error {
 			for _, block := range blocks {
@@ -114,7 +119,7 @@ func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run)
 					return err
 				}
 				zero := slices.ContainsFunc(named, func(r extent.Run) bool { return r.Zero && clip(r, block, block+1).Count > 0 })
-				if s.mode == repo.ReadMap && !zero {
+				if block < from && !zero {
 					name, err := s.cursor.At(ctx, block)
 					if page := (*blockmap.PageError)(nil); errors.As(err, &page) && lostPage(err) {
 						b.unknown = true

@@ -127,38 +127,45 @@ func clip(r extent.Run, from, to int64) extent.Run {
 
 // union sorts runs and takes the overlaps out: a block that is to be read and also called zero is read.
 func union(runs []extent.Run) []extent.Run {
-	slices.SortFunc(runs, func(a, b extent.Run) int { return cmp.Compare(a.First, b.First) })
-	var out []extent.Run
-	for len(runs) > 0 {
-		r := runs[0]
-		runs = runs[1:]
-		if len(out) == 0 {
-			out = append(out, r)
-			continue
-		}
-		last := &out[len(out)-1]
-		end := last.First + last.Count
-		switch {
-		case r.First >= end && (r.First > end || r.Zero != last.Zero):
-			out = append(out, r)
-		case r.Zero == last.Zero:
-			last.Count = max(end, r.First+r.Count) - last.First
-		case last.Zero: // data inside zero: what lies behind it stays zero
-			rest := clip(*last, r.First+r.Count, end)
-			if last.Count = r.First - last.First; last.Count == 0 {
-				*last = r
-			} else {
-				out = append(out, r)
-			}
-			if rest.Count > 0 {
-				i, _ := slices.BinarySearchFunc(runs, rest, func(a, b extent.Run) int { return cmp.Compare(a.First, b.First) })
-				runs = slices.Insert(runs, i, rest)
-			}
-		default: // zero inside data
-			if r = clip(r, end, r.First+r.Count); r.Count > 0 {
-				out = append(out, r)
-			}
+	byFirst := func(a, b extent.Run) int { return cmp.Compare(a.First, b.First) }
+	slices.SortFunc(runs, byFirst)
+	var data, zero, out []extent.Run
+	for _, r := range runs {
+		if r.Zero {
+			zero = join(zero, r)
+		} else {
+			data = join(data, r)
 		}
 	}
+	next := 0 // the first of data that may touch what is zero
+	for _, z := range zero {
+		at, end := z.First, z.First+z.Count
+		for next < len(data) && data[next].First+data[next].Count <= at {
+			next++
+		}
+		for _, d := range data[next:] {
+			if d.First >= end {
+				break
+			}
+			if d.First > at {
+				out = append(out, extent.Run{First: at, Count: d.First - at, Zero: true})
+			}
+			at = max(at, d.First+d.Count)
+		}
+		if at < end {
+			out = append(out, extent.Run{First: at, Count: end - at, Zero: true})
+		}
+	}
+	out = append(out, data...)
+	slices.SortFunc(out, byFirst)
 	return out
+}
+
+// join appends a run to others of its kind that begin before it, and makes one of it and the last where they touch.
+func join(list []extent.Run, r extent.Run) []extent.Run {
+	if n := len(list); n > 0 && r.First <= list[n-1].First+list[n-1].Count {
+		list[n-1].Count = max(list[n-1].Count, r.First+r.Count-list[n-1].First)
+		return list
+	}
+	return append(list, r)
 }

@@ -77,6 +77,9 @@ func (s *stage) run(ctx context.Context) error {
 	if s.Disk != nil {
 		s.Size = s.Disk.Size()
 	}
+	if err := repo.CheckSize(s.Size); err != nil {
+		return fmt.Errorf("%s: %w", s.Source, err)
+	}
 	s.host, _ = os.Hostname()
 	if err := s.findBase(ctx); err != nil {
 		return err

@@ -223,27 +223,14 @@ func (s *stage) feeding(ctx context.Context, yield func(*piece) bool, feed func(
 	return err
 }
 
-// feedDisk yields each block that may hold data, with what the base has there, and what has become a hole.
+// feedDisk yields the whole disk, with what the base has there.
 func (s *stage) feedDisk(ctx context.Context, yield func(*piece) bool) error {
 	return s.feeding(ctx, yield, func(f feeder) error {
-		at := int64(0)
-		for r, err := range s.data(0) {
-			if err == nil {
-				err = f.hole(at, r.First)
-			}
-			if err == nil {
-				err = f.run(r)
-			}
-			if err != nil {
-				return err
-			}
-			at = r.First + r.Count
-		}
-		return f.hole(at, s.blocks())
+		return f.all(0)
 	})
 }
 
-// feedMap yields what the map names and what the base has lost, and all behind the base's end.
+// feedMap yields what the map names and what the base has lost, and all from where base and disk end to be alike.
 func (s *stage) feedMap(ctx context.Context, yield func(*piece) bool) error {
 	return s.feeding(ctx, yield, func(f feeder) error {
 		runs, err := s.toRead(ctx)
@@ -255,15 +242,7 @@ func (s *stage) feedMap(ctx context.Context, yield func(*piece) bool) error {
 				return err
 			}
 		}
-		for r, err := range s.data(s.common()) {
-			if err == nil {
-				err = f.run(r)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return f.all(s.common())
 	})
 }
 
@@ -300,6 +279,23 @@ func (s *stage) feedStream(ctx context.Context, yield func(*piece) bool) error {
 		}
 		return nil
 	})
+}
+
+// all yields each block from one on that may hold data, and what has become a hole between them.
+func (f feeder) all(at int64) error {
+	for r, err := range f.data(at) {
+		if err == nil {
+			err = f.hole(at, r.First)
+		}
+		if err == nil {
+			err = f.run(r)
+		}
+		if err != nil {
+			return err
+		}
+		at = r.First + r.Count
+	}
+	return f.hole(at, f.blocks())
 }
 
 // run yields the blocks of a run.
@@ -346,6 +342,7 @@ func (f feeder) hole(from, to int64) error {
 	if f.base == nil {
 		return nil
 	}
+	to = min(to, f.cursor.Blocks()) // the disk may have grown
 	zero := extent.Run{Zero: true}
 	add := func(first, count int64) error {
 		if first == zero.First+zero.Count {

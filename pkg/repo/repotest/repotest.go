@@ -274,3 +274,51 @@ func (f *Fixture) Spoil(key object.Key, remove bool) {
 		f.t.Fatal(err)
 	}
 }
+
+// Backup stores a disk as a revision, block by block, as simply as can be.
+func (f *Fixture) Backup(d *Disk) repo.Revision {
+	f.t.Helper()
+	must := func(err error) {
+		f.t.Helper()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	ctx := context.Background()
+	w, err := f.Job.NewWriter(repo.WriterOptions{})
+	must(err)
+	defer w.Close()
+	must(w.Begin("", object.Name{}, Block))
+	enc, err := object.NewEncoder()
+	must(err)
+	put := func(kind object.Kind, content []byte) (object.Name, error) {
+		name := object.Sum(content)
+		frame, err := enc.Encode(nil, content)
+		return name, errors.Join(err, w.Put(ctx, object.Key{Kind: kind, Name: name}, frame))
+	}
+	edit := blockmap.NewEditor(blockmap.NewCursor(nil, blockmap.Map{BlockSize: Block}), d.Size(), func(_ object.Name, text []byte) error {
+		_, err := put(object.Page, text)
+		return err
+	})
+	content := make([]byte, Block)
+	for off := int64(0); ; {
+		start, _, err := d.NextData(off)
+		if err != nil {
+			break
+		}
+		block := start / Block
+		clear(content)
+		d.ReadAt(content, block*Block)
+		if off = (block + 1) * Block; len(bytes.Trim(content, "\x00")) == 0 {
+			continue
+		}
+		name, err := put(object.Chunk, content)
+		must(err)
+		must(edit.Set(ctx, block, name))
+	}
+	root, err := edit.Finish(ctx)
+	must(err)
+	rev, err := w.Commit(ctx, repo.Revision{ID: repo.NewID(), Time: f.Now(), Size: d.Size(), Block: Block, Root: root, Read: repo.ReadFull}, nil, Quiet)
+	must(err)
+	return rev
+}
