@@ -100,6 +100,7 @@ func (w *Writer) closed(ctx context.Context, m blockmap.Map) error {
 		if key.Name.IsZero() {
 			return nil
 		}
+		w.job.repo.step(StepCheck, key.String())
 		there, err := w.pool.Has(ctx, key)
 		if err != nil {
 			return fmt.Errorf("look for %s: %w", key, err)
@@ -228,6 +229,7 @@ func (w *Writer) link(directory *os.File, rev Revision) (Revision, error) {
 	if err := ops.WriteFile(w.staging("rev"), rev.Bytes(), 0o640); err != nil {
 		return rev, w.explain(err)
 	}
+	w.job.repo.step(StepCommit, rev.ID)
 	err := unix.Linkat(unix.AT_FDCWD, w.staging("rev"), int(directory.Fd()), rev.ID+revSuffix, 0)
 	if errors.Is(err, fs.ErrExist) {
 		there, err := w.job.Get(rev.ID)

@@ -51,6 +51,10 @@ func again(format string, args ...any) error { return &AgainError{fmt.Errorf(for
 type World struct {
 	Now func() time.Time
 	Ops durable.Ops // the zero value is the kernel's
+
+	// Step, if not nil, is called before each step of a session or a purge that others may come before or after. It is
+	// for tests, which stop an actor there, and may be called from several goroutines.
+	Step func(step Step, what string)
 }
 
 // Repo is a repository.

@@ -60,6 +60,7 @@ func (r *Repo) register(id, kind string, root object.Name) (*Session, error) {
 		}
 	}
 	if err == nil {
+		r.step(StepRegister, id)
 		err = os.Link(temp, r.path("sessions", id))
 	}
 	if err == nil {
@@ -97,6 +98,7 @@ func (s *Session) Close() {
 // what is read if the revision is forgotten meanwhile.
 func (r *Repo) Read(rev Revision) (s *Session, unregistered, err error) {
 	return r.reader(rev.Root, func() error {
+		r.step(StepBase, rev.ID)
 		if _, err := os.Lstat((&Job{rev.Job, r}).file(rev.ID + revSuffix)); err != nil {
 			return again("revision %s of %s was forgotten meanwhile: %w", rev.ID, rev.Job, err)
 		}
@@ -119,6 +121,9 @@ func (r *Repo) reader(root object.Name, check func() error) (s *Session, unregis
 			return nil, nil, fmt.Errorf("register a session: %w", err)
 		}
 		s, err := r.register(id, kindReader, root)
+		if err != nil && gone(r.path("tmp", id)) {
+			continue // a purge took it for left over: once more, as another session
+		}
 		_ = os.Remove(r.path("tmp", id)) // empty now; purge removes what is left of a session
 		if err != nil {
 			return nil, nil, err
@@ -127,6 +132,7 @@ func (r *Repo) reader(root object.Name, check func() error) (s *Session, unregis
 			s.Close()
 			return nil, nil, err
 		}
+		r.step(StepAlive, id)
 		if s.Alive() == nil {
 			return s, nil, nil
 		}
@@ -149,4 +155,10 @@ func (r *Repo) Ended(id string) (bool, error) {
 	defer f.Close()
 	locked, err := isLocked(f)
 	return !locked, err
+}
+
+// gone reports whether there is nothing at a path, not even a broken link.
+func gone(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }

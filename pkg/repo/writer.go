@@ -73,6 +73,7 @@ func (w *Writer) prepare() (err error) {
 	if w.fs, err = os.Open(r.path()); err != nil {
 		return err
 	}
+	r.step(StepStage, w.id)
 	if err := os.Mkdir(w.staging(), 0o750); err != nil {
 		return err
 	}
@@ -89,6 +90,9 @@ func (w *Writer) prepare() (err error) {
 		return err
 	}
 	if w.sent, err = newSentLog(w.staging("sent")); err != nil {
+		return err
+	}
+	if _, err := tryLock(w.sent.file); err != nil { // so that a purge does not take the staging for left over
 		return err
 	}
 	w.check = map[object.Kind]*object.Decoder{}
@@ -121,6 +125,7 @@ func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 		return w.explain(err)
 	}
 	if baseID != "" {
+		w.job.repo.step(StepBase, baseID)
 		base, err := w.job.Get(baseID)
 		if errors.Is(err, ErrNoRevision) {
 			return again("the base %s was forgotten meanwhile", baseID)
@@ -136,6 +141,7 @@ func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 		}
 		w.base = &base
 	}
+	w.job.repo.step(StepAlive, w.id)
 	return w.session.Alive()
 }
 
@@ -151,6 +157,7 @@ func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
 			return fmt.Errorf("the stream: %s holds %d bytes, and a block has %d", key, len(content), w.block)
 		}
 	}
+	w.job.repo.step(StepPublish, key.String())
 	if w.marks[key] {
 		w.healed = append(w.healed, key)
 	} else if there, err := w.pool.Has(ctx, key); err != nil || there {
