@@ -78,6 +78,7 @@ is stored. The revision keeps its id, and its tags unless others are given.`,
 		protectVerb,
 		unprotectVerb,
 		forgetVerb,
+		distrustVerb,
 	},
 }
 

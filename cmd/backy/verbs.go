@@ -35,7 +35,7 @@ var verbs = []verb{
 	{"export", "backy-store", true, "write a revision as a tar stream"},
 	{"import", "backy-store", true, "store such a stream"},
 	{"verify", "backy-scrub", true, ""},
-	{"distrust", "backy-scrub", true, ""},
+	{"distrust", "backy-store", true, "mark revisions that may differ from what the disk was"},
 	{"scrub", "backy-scrub", false, ""},
 	{"check", "backy-check", false, ""},
 	{"scheduler", "backy-sched", true, ""},

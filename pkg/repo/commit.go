@@ -45,6 +45,7 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 	}
 	if w.base != nil {
 		rev.Base = w.base.ID
+		w.inheritDoubt(&rev)
 	}
 	rev.Stored, rev.Job = w.stored, w.job.Name
 	begun := rev.Time
@@ -167,6 +168,13 @@ func (w *Writer) inherited(ctx context.Context, m blockmap.Map) ([]Range, error)
 		},
 	})
 	return damage, err
+}
+
+// inheritDoubt distrusts the revision where its base was distrusted meanwhile: what it did not read may differ too.
+func (w *Writer) inheritDoubt(rev *Revision) {
+	if base, err := w.job.Get(w.base.ID); err == nil && w.base.FitBase() && !base.FitBase() && base.StateErr == nil {
+		rev.State.Trust, rev.State.Why = base.State.Trust, base.State.Why
+	}
 }
 
 // after is the revision's time: when the read began, but later than the newest revision's. One that is imported keeps its

@@ -69,6 +69,12 @@ func (e *Edit) Select(spec string) ([]Revision, error) {
 	return list, e.job.explain(err, e.Revisions, e.Broken)
 }
 
+// Between returns the revisions from one to another; see the function Between.
+func (e *Edit) Between(from, until string) ([]Revision, error) {
+	list, err := Between(e.Revisions, from, until)
+	return list, e.job.explain(err, e.Revisions, e.Broken)
+}
+
 // Forget notes that a revision is to be forgotten. Whether it may be is decided at the end, with all others.
 func (e *Edit) Forget(id string) error {
 	if _, err := e.find(id); err != nil && !e.broken(id) {
