@@ -81,8 +81,9 @@ func run(t testing.TB, f *repotest.Fixture, s *source, o read.Options) (*result,
 	t.Helper()
 	var out bytes.Buffer
 	elsewhere := o.Out != nil
+	finish := func() {}
 	if !elsewhere {
-		o.Out = &out
+		o.Out, finish = pipe(t, &out)
 	}
 	if o.Disk == nil && o.Stream == nil {
 		d, err := file.Open(s.path, file.Options{})
@@ -103,6 +104,7 @@ func run(t testing.TB, f *repotest.Fixture, s *source, o read.Options) (*result,
 		o.Block = block
 	}
 	err := read.Run(ctx, o)
+	finish()
 	r := &result{stream: out.Bytes()}
 	if err != nil || elsewhere {
 		return r, err
@@ -127,6 +129,24 @@ func run(t testing.TB, f *repotest.Fixture, s *source, o read.Options) (*result,
 		must(t, err)
 	}
 	return r, nil
+}
+
+// pipe is a real one, which is what gets data without a copy. finish waits until all of it is in out.
+func pipe(t testing.TB, out *bytes.Buffer) (w *os.File, finish func()) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := out.ReadFrom(r)
+		done <- err
+	}()
+	return w, func() {
+		t.Helper()
+		w.Close()
+		must(t, <-done)
+		r.Close()
+	}
 }
 
 // apply does to a copy of the base, which may be nil, what the stream says.

@@ -28,6 +28,8 @@ func (d *File) Splice(pipe *os.File, off, length int64) (int64, error) {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EINVAL): // no pipe, or a file system that knows no splice
 			return done, nil
+		case errors.Is(err, unix.EPIPE): // nobody reads any more; a write is what ends a process of that
+			return done, nil
 		case err != nil:
 			return done, fmt.Errorf("pass on %s at byte %d: %w", d.name, at, cause(err))
 		case n == 0: // the end, before its time: whoever reads on finds out
