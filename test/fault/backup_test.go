@@ -152,8 +152,8 @@ func restored(r *repo.Repo, rev repo.Revision, disk []byte) error {
 }
 
 // allWhole fails unless all that is visible in a repository is whole: no object in place that does not decode to its
-// name, no .rev or .state that cannot be read, and each revision restores to the disk that its source's name stands for.
-func allWhole(r *repo.Repo, disks map[string][]byte) error {
+// name, no .rev or .state that cannot be read, and each revision restores to the disk that it is known to be of.
+func allWhole(r *repo.Repo, disk func(repo.Revision) []byte) error {
 	if err := objectsWhole(r); err != nil {
 		return err
 	}
@@ -161,11 +161,7 @@ func allWhole(r *repo.Repo, disks map[string][]byte) error {
 		if rev.StateErr != nil {
 			return rev.StateErr
 		}
-		disk, known := disks[rev.Source]
-		if !known {
-			return fmt.Errorf("revision %s of %s is of %q, which was never backed up", rev.ID, rev.Job, rev.Source)
-		}
-		return restored(r, rev, disk)
+		return restored(r, rev, disk(rev))
 	})
 }
 

@@ -69,7 +69,7 @@ func (h *history) kept(mnt string, n int) (*repo.Repo, error) {
 			return nil, fmt.Errorf("revision %s of %s was acknowledged after %d writes and is not there", a.id, a.job, a.mark)
 		}
 	}
-	return r, allWhole(r, h.disks)
+	return r, allWhole(r, func(rev repo.Revision) []byte { return h.disks[rev.Source] })
 }
 
 // goesOn fails unless backups go on in what a power cut has left.
