@@ -204,13 +204,29 @@ func AddRange(list []Range, offset, length int64) []Range {
 	return append(list, Range{offset, length})
 }
 
+// maxRanges is how many ranges a .state holds, so that it stays short enough to be read.
+const maxRanges = 20000
+
+// coarse brings ranges, which are in order, down to maxRanges, by joining neighbours and what lies between them.
+func coarse(list []Range) []Range {
+	for len(list) > maxRanges {
+		half := make([]Range, 0, len(list)/2+1)
+		for i := 0; i < len(list); i += 2 {
+			last := list[min(i+1, len(list)-1)]
+			half = append(half, Range{list[i].Offset, last.Offset + last.Length - list[i].Offset})
+		}
+		list = half
+	}
+	return list
+}
+
 // State is what may change about a revision: its .state.
 type State struct {
 	Tags      []string
 	Trust     string
 	Why       string // it is distrusted
 	Protected bool
-	Damage    []Range // where it is known to be damaged
+	Damage    []Range // where it is known to be damaged, ascending; if that is very much, the file says somewhat more
 
 	extra keyval.Pairs
 }
@@ -226,8 +242,9 @@ func (s State) Bytes() []byte {
 	}
 	p.Set("protected", map[bool]string{true: "yes", false: "no"}[s.Protected])
 	if len(s.Damage) > 0 {
-		list := make([]string, len(s.Damage))
-		for i, r := range s.Damage {
+		damage := coarse(s.Damage)
+		list := make([]string, len(damage))
+		for i, r := range damage {
 			list[i] = r.String()
 		}
 		p.SetList("damage", list)
