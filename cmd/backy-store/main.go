@@ -102,6 +102,7 @@ func saveStream(ctx context.Context, c *app.Context, foreign bool) error {
 	}
 	o := store.Options{
 		In: in, Repo: r, Job: job, MinFree: c.Fraction("min-free"), BootID: chunk.BootID(), Log: c.Log, Events: c.Events,
+		Import: foreign,
 		Verify: c.Bool("verify") || foreign || info.Mode().IsRegular(),
 	}
 	if c.IsSet("tags") {

@@ -33,7 +33,9 @@ func status(ctx context.Context, c *app.Context) error {
 	}
 	for job, err := range jobs {
 		if err != nil {
-			return err
+			broken++
+			c.Log.Warn("a directory cannot be read", "error", err)
+			continue
 		}
 		revisions, bad, err := job.List()
 		if err != nil {
@@ -55,7 +57,7 @@ func status(ctx context.Context, c *app.Context) error {
 		return err
 	}
 	if broken > 0 {
-		return app.Damaged("%d revisions cannot be read", broken)
+		return app.Damaged("%d revisions or directories cannot be read", broken)
 	}
 	return nil
 }

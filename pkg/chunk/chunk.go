@@ -56,6 +56,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer s.session.Close()
+	s.Events.About(s.Job, s.first.Get("id"))
+	s.Events.Emit(event.Event{Kind: event.Started, Total: s.size})
 	return s.run(ctx)
 }
 

@@ -187,11 +187,11 @@ func parseList(raw string) ([]string, error) {
 		}
 		item := rest
 		if strings.HasPrefix(rest, `"`) {
-			quoted, err := strconv.QuotedPrefix(rest)
-			if err != nil {
+			end := closing(rest)
+			if end < 0 {
 				return nil, fmt.Errorf("a quote is open in %.40q", rest)
 			}
-			item = quoted
+			item = rest[:end]
 		} else if i := strings.IndexByte(rest, ','); i >= 0 {
 			item = rest[:i]
 		}
@@ -206,4 +206,17 @@ func parseList(raw string) ([]string, error) {
 		list, rest = append(list, s), rest[len(item):]
 	}
 	return list, nil
+}
+
+// closing is the length of the JSON string that text begins with, -1 if it has no end.
+func closing(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return -1
 }

@@ -32,7 +32,7 @@ const Unknown = "unknown"
 // Info describes the revision.
 func (r Revision) Info() Info {
 	i := Info{r.ID, r.Job, r.Time, r.Source, r.Host, r.Size, r.Block, FormatRoot(r.Root), r.Base, r.Snapshot, r.Read, r.ReadBytes, r.Changed, r.Stored,
-		r.Duration.Seconds(), r.State.Tags, r.State.Trust, r.State.Why, r.State.Protected, r.State.Damage}
+		float64(r.Duration.Milliseconds()) / 1000, r.State.Tags, r.State.Trust, r.State.Why, r.State.Protected, r.State.Damage}
 	if i.Tags == nil {
 		i.Tags = []string{}
 	}

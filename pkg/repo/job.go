@@ -21,13 +21,19 @@ const (
 	stateSuffix = ".state"
 )
 
+// maxName keeps the name of a job's lock file within what file systems take.
+const maxName = 240
+
 var segment = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$`)
 
 // CheckJob refuses what is no job's name: a path of segments of A-Za-z0-9_- and single inner dots, each of which starts
 // with a letter or digit.
 func CheckJob(name string) error {
+	if len(name) > maxName {
+		return fmt.Errorf("a job's name has %d characters, more than %d", len(name), maxName)
+	}
 	for part := range strings.SplitSeq(name, "/") {
-		if !segment.MatchString(part) || len(part) > 200 {
+		if !segment.MatchString(part) {
 			return fmt.Errorf("%.100q is no job's name: want letters, digits, _ and -, single dots inside, starting with a letter or digit", name)
 		}
 	}
@@ -157,18 +163,25 @@ func (j *Job) Base(spec string) (Revision, error) {
 	return Revision{}, fmt.Errorf("%w of %s is fit to build on", ErrNoRevision, j.Name)
 }
 
-// Jobs walks the base directory for jobs: directories that have a revision or a config. What cannot be read is yielded
-// with its error.
+// Jobs walks the base directory for jobs: directories that have a revision or a config. A directory that cannot be read
+// is yielded as an error, and the walk goes on behind it.
 func (r *Repo) Jobs(ctx context.Context) iter.Seq2[*Job, error] {
 	return func(yield func(*Job, error) bool) {
 		err := filepath.WalkDir(r.Base, func(path string, d fs.DirEntry, err error) error {
-			if err == nil {
-				err = ctx.Err()
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 			name, _ := filepath.Rel(r.Base, path)
 			switch {
-			case err != nil:
+			case errors.Is(err, fs.ErrNotExist) && name != ".": // removed since
+				return nil
+			case err != nil && name == ".":
 				return err
+			case err != nil:
+				if !yield(nil, fmt.Errorf("list jobs: %w", err)) {
+					return fs.SkipAll
+				}
+				return fs.SkipDir
 			case !d.IsDir() || name == ".":
 				return nil
 			case d.Name() == Dot || d.Name() == "lost+found" || CheckJob(d.Name()) != nil:
@@ -176,7 +189,7 @@ func (r *Repo) Jobs(ctx context.Context) iter.Seq2[*Job, error] {
 			}
 			entries, err := os.ReadDir(path)
 			if err != nil {
-				return err
+				return nil // the walk tells, when it comes to read it
 			}
 			if slices.ContainsFunc(entries, isJobFile) && !yield(&Job{filepath.ToSlash(name), r}, nil) {
 				return fs.SkipAll

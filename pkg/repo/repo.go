@@ -96,6 +96,11 @@ func Init(base string, block int64, world World) (*Repo, error) {
 	} else if !errors.Is(err, ErrNoRepository) {
 		return nil, err
 	}
+	if below, err := inner(base); err != nil {
+		return nil, fmt.Errorf("look for a repository below %s: %w", base, err)
+	} else if below != "" {
+		return nil, fmt.Errorf("%s is a repository already, and lies in %s; repositories are not nested", below, base)
+	}
 	r := &Repo{Base: base, ID: NewID(), BlockSize: block, World: world}
 	if err := checkMount(nearest(base)); err != nil {
 		return nil, err
@@ -110,7 +115,7 @@ func Init(base string, block int64, world World) (*Repo, error) {
 var folders = []string{"chunks", "maps", "sessions", "tmp", "limbo", "reads", "bad", "quarantine", "lock"}
 
 func (r *Repo) create() error {
-	if err := os.MkdirAll(r.path(), 0o750); err != nil {
+	if err := r.Ops.MkdirAll(r.path(), 0o750); err != nil {
 		return err
 	}
 	var free unix.Statfs_t
@@ -148,12 +153,26 @@ func (r *Repo) create() error {
 		return err
 	}
 	_ = os.Remove(temp) // its other name is what counts
-	for _, d := range []string{r.path(), r.Base, filepath.Dir(r.Base)} {
-		if err := r.Ops.DirPath(d); err != nil {
+	return r.Ops.DirPath(r.path())
+}
+
+// inner finds a repository below a directory: nobody would know whose its jobs are.
+func inner(base string) (found string, err error) {
+	err = filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && path == base:
+			return fs.SkipAll
+		case err != nil:
 			return err
+		case d.IsDir() && d.Name() == Dot:
+			if _, err := os.Lstat(filepath.Join(path, configFile)); err == nil {
+				found = filepath.Dir(path)
+				return fs.SkipAll
+			}
 		}
-	}
-	return nil
+		return nil
+	})
+	return found, err
 }
 
 // makeReserve sets space aside that purge and its like give up first when the disk is full.

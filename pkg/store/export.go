@@ -37,7 +37,12 @@ func Export(ctx context.Context, r *repo.Repo, rev repo.Revision, out io.Writer)
 	first.Set("start", rev.Time.UTC().Format(time.RFC3339Nano))
 	first.Set("read", rev.Read)
 	first.SetInt("read-bytes", rev.ReadBytes)
+	first.SetInt("duration-ms", rev.Duration.Milliseconds())
 	first.SetList("tags", rev.State.Tags)
+	if rev.State.Trust == repo.Distrusted && rev.State.Why != repo.WhyDamage { // what is exported is not damaged
+		first.Set("trust", rev.State.Trust)
+		first.Set("why", rev.State.Why)
+	}
 	w, err := object.NewStreamWriter(out, first)
 	if err != nil {
 		return err

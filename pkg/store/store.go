@@ -25,6 +25,7 @@ type Options struct {
 	Tags    []string                 // nil: those that the stream names, or else those that are Due
 	Due     func() ([]string, error) // asked once the job is locked, if at all; nil: none are
 	MinFree float64                  // share of the disk that stays free
+	Import  bool                     // the stream is of a revision that was made elsewhere
 	Verify  bool                     // check each object against its name, also where the stream was made on this host just now
 	BootID  string                   // of this host, as in a stream's first entry
 	Repo    *repo.Repo
@@ -41,7 +42,7 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 			return repo.Revision{}, err
 		}
 	}
-	w, err := o.Job.NewWriter(repo.WriterOptions{MinFree: o.MinFree, Verify: o.Verify})
+	w, err := o.Job.NewWriter(repo.WriterOptions{MinFree: o.MinFree, Verify: o.Verify, Import: o.Import})
 	if err != nil {
 		return repo.Revision{}, err
 	}
@@ -72,6 +73,7 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 		}
 	}
 	o.Events.About("", rev.ID)
+	o.Events.Emit(event.Event{Kind: event.Started, Total: rev.Size})
 	if err := w.Begin(rev.Base, base, rev.Block); err != nil {
 		return rev, err
 	}
@@ -81,7 +83,7 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 	if err := parseLast(in.Last(), &rev); err != nil {
 		return rev, fmt.Errorf("the stream's last entry: %w", err)
 	}
-	if err := takeNote(o.Repo, &rev); err != nil {
+	if err := takeNote(o.Repo, o.Job.Name, &rev); err != nil {
 		return rev, err
 	}
 	if rev, err = w.Commit(ctx, rev, o.Tags, o.Log); err != nil {
@@ -144,10 +146,15 @@ func parseFirst(p keyval.Pairs) (rev repo.Revision, base object.Name, err error)
 		return rev, base, fmt.Errorf("start: %q is no time", p.Get("start"))
 	}
 	if p.Has("read") { // of an exported revision
-		rev.Read = p.Get("read")
+		rev.Read, rev.State.Trust, rev.State.Why = p.Get("read"), p.Get("trust"), p.Get("why")
 		if rev.ReadBytes, err = p.Int("read-bytes"); err != nil {
 			return rev, base, err
 		}
+		var ms int64
+		if ms, err = p.Int("duration-ms"); err != nil {
+			return rev, base, err
+		}
+		rev.Duration = time.Duration(ms) * time.Millisecond
 	}
 	for _, tag := range p.List("tags") {
 		if err := repo.CheckTag(tag); err != nil {
@@ -166,9 +173,9 @@ func parseLast(p keyval.Pairs, rev *repo.Revision) (err error) {
 }
 
 // takeNote takes over what backy-read noted of the read and the stream cannot carry.
-func takeNote(r *repo.Repo, rev *repo.Revision) error {
+func takeNote(r *repo.Repo, job string, rev *repo.Revision) error {
 	n, err := r.ReadNote(rev.ID)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && n.Job != job {
 		return nil
 	}
 	if err != nil {
