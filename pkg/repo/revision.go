@@ -172,6 +172,7 @@ const (
 const (
 	WhyDamage   = "damage"   // objects are bad; the ranges are listed, and nothing else is wrong
 	WhyMap      = "map"      // it was made by a change map that lied, or is built on one that was
+	WhySource   = "source"   // it did not match its source; the ranges are listed
 	WhyOperator = "operator" // somebody said so
 )
 
@@ -226,7 +227,8 @@ type State struct {
 	Trust     string
 	Why       string // it is distrusted
 	Protected bool
-	Damage    []Range // where it is known to be damaged, ascending; if that is very much, the file says somewhat more
+	Damage    []Range   // where it is known to be damaged, ascending; if that is very much, the file says somewhat more
+	Checked   time.Time // when it was last verified, or failed to be; zero if never
 
 	extra keyval.Pairs
 }
@@ -249,6 +251,9 @@ func (s State) Bytes() []byte {
 		}
 		p.SetList("damage", list)
 	}
+	if !s.Checked.IsZero() {
+		p.Set("checked", s.Checked.UTC().Format(time.RFC3339))
+	}
 	return append(p, s.extra...).Bytes()
 }
 
@@ -261,7 +266,7 @@ func ParseState(text []byte) (State, error) {
 	if f := p.Get("format"); f != revFormat {
 		return State{}, fmt.Errorf("format %q of a state is not known to this version of backy", f)
 	}
-	s := State{Tags: p.List("tags"), Trust: p.Get("trust"), Why: p.Get("why"), extra: p.Without("format", "tags", "trust", "why", "protected", "damage")}
+	s := State{Tags: p.List("tags"), Trust: p.Get("trust"), Why: p.Get("why"), extra: p.Without("format", "tags", "trust", "why", "protected", "damage", "checked")}
 	if s.Tags == nil {
 		return s, errors.New("tags: no list")
 	}
@@ -281,6 +286,11 @@ func ParseState(text []byte) (State, error) {
 			return s, fmt.Errorf("damage: %w", err)
 		}
 		s.Damage = append(s.Damage, r)
+	}
+	if p.Has("checked") {
+		if s.Checked, err = time.Parse(time.RFC3339, p.Get("checked")); err != nil {
+			return s, fmt.Errorf("checked: %q is no time", p.Get("checked"))
+		}
 	}
 	return s, nil
 }
