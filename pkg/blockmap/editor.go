@@ -30,8 +30,9 @@ type page struct {
 	name  object.Name // in the base
 	lines Lines       // as long as the page can be
 	clean bool        // as in the base
-	lost  *PageError  // the base's page cannot be read: all of it has to be set
-	set   int64       // lines set, where the page is lost
+	lost  *PageError  // the base's page cannot be read: all of it has to be set, up to the base's end
+	need  int64       // lines up to the base's end, where the page is lost
+	set   int64       // of them that are set
 }
 
 // NewEditor edits a map for a disk of this size, from a base with the same block size that may be shorter or longer.
@@ -75,9 +76,8 @@ func (e *Editor) set(ctx context.Context, level int, index int64, name object.Na
 	}
 	e.next = block + span(level)
 	p, line := e.open[level+1], index%Fanout
-	p.set++
 	if p.lines[line] != name || p.lost != nil {
-		p.lines[line], p.clean = name, false
+		p.put(line, name)
 		e.changed += min(span(level), e.Blocks()-block)
 	}
 	return nil
@@ -136,6 +136,7 @@ func (e *Editor) load(ctx context.Context, level int, index int64) (*page, error
 	old, err := e.base.at(ctx, level, index)
 	if bad := (*object.BadError)(nil); errors.As(err, &p.lost) && (errors.As(err, &bad) || errors.Is(err, object.ErrNotExist)) {
 		p.clean = false
+		p.need = min(lines, max(0, (e.base.Blocks()-index*span(level)+span(level-1)-1)/span(level-1)))
 		return p, nil
 	} else if err != nil {
 		return nil, err
@@ -160,10 +161,17 @@ func (e *Editor) close(level int) error {
 	}
 	parent := e.open[level+1]
 	if line := p.index % Fanout; parent.lines[line] != name || parent.lost != nil {
-		parent.lines[line], parent.clean = name, false
-		parent.set++
+		parent.put(line, name)
 	}
 	return nil
+}
+
+// put sets a line.
+func (p *page) put(line int64, name object.Name) {
+	p.lines[line], p.clean = name, false
+	if line < p.need {
+		p.set++
+	}
 }
 
 // finish names a page and gives it away if it is new.
@@ -171,7 +179,7 @@ func (e *Editor) finish(level int) (object.Name, error) {
 	p := e.open[level]
 	e.open[level] = nil
 	if p.lost != nil {
-		complete := p.set == int64(len(p.lines))
+		complete := p.set == p.need
 		switch {
 		case e.Lost != nil:
 			if err := e.Lost(p.lost, complete); err != nil {

@@ -3,9 +3,7 @@ package read_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -45,21 +43,7 @@ func newSource(t testing.TB, d *repotest.Disk) *source {
 // write makes the file anew.
 func (s *source) write(t testing.TB) {
 	t.Helper()
-	f, err := os.Create(s.path)
-	must(t, err)
-	defer f.Close()
-	must(t, f.Truncate(s.Size()))
-	for off := int64(0); ; {
-		start, end, err := s.NextData(off)
-		if err != nil {
-			return
-		}
-		data := make([]byte, end-start)
-		s.ReadAt(data, start)
-		_, err = f.WriteAt(data, start)
-		must(t, err)
-		off = end
-	}
+	s.WriteFile(t, s.path)
 }
 
 func filled(seed uint64, size int64) *repotest.Disk {
@@ -193,15 +177,7 @@ func (r *result) sent() (n int) {
 	return n
 }
 
-// rbd is a map as rbd diff --format=json writes it.
-func rbd(extents ...extent.Extent) io.Reader {
-	list := []map[string]any{}
-	for _, e := range extents {
-		list = append(list, map[string]any{"offset": e.Offset, "length": e.Length, "exists": fmt.Sprint(!e.Zero)})
-	}
-	text, _ := json.Marshal(list)
-	return bytes.NewReader(text)
-}
+func rbd(extents ...extent.Extent) io.Reader { return repotest.RBD(extents...) }
 
 func data(off, length int64) extent.Extent { return extent.Extent{Offset: off, Length: length} }
 func zero(off, length int64) extent.Extent {

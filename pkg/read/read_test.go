@@ -21,47 +21,6 @@ import (
 	"backy/pkg/repo/repotest"
 )
 
-// mutate changes a disk here and there, and returns what was touched, rounded to nothing: parts of blocks too.
-func mutate(r *rand.Rand, d *repotest.Disk) (touched []extent.Extent) {
-	for range r.IntN(4) {
-		off := r.Int64N(d.Size())
-		length := min(d.Size()-off, 1+r.Int64N(2*block))
-		switch r.IntN(4) {
-		case 0:
-			d.Punch(off, length)
-		case 1:
-			d.WriteAt(make([]byte, length), off) // written zeroes
-		default:
-			d.WriteAt(repotest.Noise(r, length), off)
-		}
-		touched = append(touched, data(off, length))
-	}
-	return touched
-}
-
-// changeMap is the touched parts as a tool would tell them: sorted, joined, holes as zero now and then.
-func changeMap(t testing.TB, r *rand.Rand, d *repotest.Disk, touched []extent.Extent) io.Reader {
-	t.Helper()
-	slices.SortFunc(touched, func(a, b extent.Extent) int { return int(a.Offset - b.Offset) })
-	var joined []extent.Extent
-	for _, e := range touched {
-		if e.Length = min(e.Length, d.Size()-e.Offset); e.Length <= 0 {
-			continue
-		}
-		if n := len(joined); n > 0 && e.Offset <= joined[n-1].End() {
-			joined[n-1].Length = max(joined[n-1].End(), e.End()) - joined[n-1].Offset
-			continue
-		}
-		joined = append(joined, e)
-	}
-	for i, e := range joined {
-		b := make([]byte, e.Length)
-		d.ReadAt(b, e.Offset)
-		joined[i].Zero = extent.IsZero(b) && r.IntN(2) == 0
-	}
-	return rbd(joined...)
-}
-
 // Whatever was done to the disk, and however it is read, the stream makes the disk of its base; without a map, it holds
 // nothing that is in the base already.
 func TestModel(t *testing.T) {
@@ -69,7 +28,7 @@ func TestModel(t *testing.T) {
 	for round := range 16 {
 		f := repotest.New(t)
 		old := filled(uint64(round), 1+r.Int64N(7*block))
-		mutate(r, old)
+		old.Mutate(r)
 		base := f.Backup(old)
 		s := newSource(t, old.Clone())
 		var touched []extent.Extent
@@ -85,7 +44,7 @@ func TestModel(t *testing.T) {
 			}
 			s.Resize(size)
 		}
-		touched = append(touched, mutate(r, s.Disk)...)
+		touched = append(touched, s.Mutate(r)...)
 		s.write(t)
 		noHoles := r.IntN(2) == 0
 
@@ -106,7 +65,7 @@ func TestModel(t *testing.T) {
 			}
 		}
 
-		got, err = run(t, f, s, read.Options{Base: base.ID, Map: changeMap(t, r, s.Disk, touched), Check: 3, NoHoles: noHoles})
+		got, err = run(t, f, s, read.Options{Base: base.ID, Map: rbd(s.ChangeMap(r, touched)...), Check: 3, NoHoles: noHoles})
 		must(t, err)
 		got.want(t, old, s)
 		if got.note.Mode != repo.ReadMap {
@@ -120,16 +79,8 @@ func TestModel(t *testing.T) {
 			t.Errorf("%+v, %+v", got.header, got.note)
 		}
 
-		var parts []extent.Extent // an allocation map, and a change map beside it
-		for off := int64(0); ; off = parts[len(parts)-1].End() {
-			start, end, err := s.NextData(off)
-			if err != nil {
-				break
-			}
-			parts = append(parts, data(start, end-start))
-		}
-		for _, o := range []read.Options{{}, {Base: "last"}, {Base: "last", Map: changeMap(t, r, s.Disk, touched)}} {
-			o.Alloc, o.Check = rbd(parts...), 5
+		for _, o := range []read.Options{{}, {Base: "last"}, {Base: "last", Map: rbd(s.ChangeMap(r, touched)...)}} {
+			o.Alloc, o.Check = rbd(s.AllocationMap()...), 5
 			got, err = run(t, f, s, o)
 			must(t, err)
 			if o.Base == "" {

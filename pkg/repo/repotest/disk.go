@@ -2,13 +2,18 @@ package repotest
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"testing"
 
 	"backy/pkg/disk"
+	"backy/pkg/extent"
 )
 
 // piece is how fine a Disk keeps its holes, in bytes.
@@ -171,4 +176,87 @@ func Noise(r *rand.Rand, n int64) []byte {
 	}
 	rand.NewChaCha8(seed).Read(b)
 	return b
+}
+
+// Mutate changes a disk here and there, parts of blocks too: data, holes, written zeroes. It returns where.
+func (d *Disk) Mutate(r *rand.Rand) (touched []extent.Extent) {
+	for range r.IntN(4) {
+		off := r.Int64N(d.Size())
+		length := min(d.Size()-off, 1+r.Int64N(2*Block))
+		switch r.IntN(4) {
+		case 0:
+			d.Punch(off, length)
+		case 1:
+			d.WriteAt(make([]byte, length), off)
+		default:
+			d.WriteAt(Noise(r, length), off)
+		}
+		touched = append(touched, extent.Extent{Offset: off, Length: length})
+	}
+	return touched
+}
+
+// ChangeMap is what was touched as a tool would tell it: sorted, joined, within the disk, and what is zero as zero, now
+// and then.
+func (d *Disk) ChangeMap(r *rand.Rand, touched []extent.Extent) []extent.Extent {
+	touched = slices.Clone(touched)
+	slices.SortFunc(touched, func(a, b extent.Extent) int { return cmp.Compare(a.Offset, b.Offset) })
+	var list []extent.Extent
+	for _, e := range touched {
+		if e.Length = min(e.Length, d.Size()-e.Offset); e.Length <= 0 {
+			continue
+		}
+		if n := len(list); n > 0 && e.Offset <= list[n-1].End() {
+			list[n-1].Length = max(list[n-1].End(), e.End()) - list[n-1].Offset
+			continue
+		}
+		list = append(list, e)
+	}
+	for i, e := range list {
+		b := make([]byte, e.Length)
+		d.ReadAt(b, e.Offset)
+		list[i].Zero = extent.IsZero(b) && r.IntN(2) == 0
+	}
+	return list
+}
+
+// AllocationMap is where the disk has no holes.
+func (d *Disk) AllocationMap() (list []extent.Extent) {
+	for off := int64(0); ; off = list[len(list)-1].End() {
+		start, end, err := d.NextData(off)
+		if err != nil {
+			return list
+		}
+		list = append(list, extent.Extent{Offset: start, Length: end - start})
+	}
+}
+
+// RBD is a map as rbd diff --format=json writes it.
+func RBD(extents ...extent.Extent) io.Reader {
+	list := []map[string]any{}
+	for _, e := range extents {
+		list = append(list, map[string]any{"offset": e.Offset, "length": e.Length, "exists": fmt.Sprint(!e.Zero)})
+	}
+	text, _ := json.Marshal(list)
+	return bytes.NewReader(text)
+}
+
+// WriteFile makes an image file of the disk, with its holes.
+func (d *Disk) WriteFile(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(d.Size()); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range d.AllocationMap() {
+		b := make([]byte, e.Length)
+		d.ReadAt(b, e.Offset)
+		if _, err := f.WriteAt(b, e.Offset); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
