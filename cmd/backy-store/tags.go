@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -208,21 +209,20 @@ func editEach(ctx context.Context, c *app.Context, job *repo.Job, spec string, g
 
 // tell says what has become of revisions.
 func tell(c *app.Context, job *repo.Job, touched []repo.Revision) error {
-	list, _, err := job.List()
-	if err != nil {
-		return err
-	}
 	gone := 0
 	for _, r := range touched {
-		i := slices.IndexFunc(list, func(now repo.Revision) bool { return now.ID == r.ID })
 		line := r.ID + " of " + r.Time.Local().Format(time.DateTime)
-		if i < 0 {
+		now, err := job.Get(r.ID)
+		if errors.Is(err, repo.ErrNoRevision) {
 			gone++
 			c.Log.Info("forgotten: " + line)
 			continue
 		}
-		line += ": tags " + shown(list[i].State.Tags)
-		if list[i].State.Protected {
+		if err != nil {
+			return err
+		}
+		line += ": tags " + shown(now.State.Tags)
+		if now.State.Protected {
 			line += ", protected"
 		}
 		c.Log.Info(line)

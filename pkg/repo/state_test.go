@@ -332,7 +332,7 @@ func small(t *testing.T, kind string) string {
 		image := filepath.Join(t.TempDir(), "image")
 		f, err := os.Create(image)
 		if err == nil {
-			err = errors.Join(f.Truncate(320<<20), f.Close())
+			err = errors.Join(f.Truncate(map[string]int64{"ext4": 64 << 20, "btrfs": 128 << 20, "xfs": 320 << 20}[kind]), f.Close())
 		}
 		if err != nil {
 			t.Fatal(err)
