@@ -1,0 +1,304 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"backy/pkg/blockmap"
+	"backy/pkg/object"
+)
+
+// purged purges and fails the test where that fails.
+func purged(t *testing.T, r *Repo, o PurgeOptions) PurgeReport {
+	t.Helper()
+	report, err := r.Purge(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// forgotten takes revisions away as Forget does, whatever there is to be said against it.
+func forgotten(t *testing.T, j *Job, ids ...string) {
+	t.Helper()
+	if err := j.Forget(ctx, ids, Guard{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// objects counts the objects below a folder of the repository.
+func objects(t *testing.T, r *Repo, folder ...string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(r.path(folder...), func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".zst") {
+			n++
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func stored(t *testing.T, j *Job, base string, disk content) Revision {
+	t.Helper()
+	r, err := backup(t, j, base, disk, WriterOptions{}, nil)
+	return must(t, r, err)
+}
+
+// empty fails unless nothing is left in these folders.
+func empty(t *testing.T, r *Repo, folders ...string) {
+	t.Helper()
+	for _, folder := range folders {
+		if left, err := os.ReadDir(r.path(folder)); err != nil || len(left) != 0 {
+			t.Errorf("left in %s: %v, %v", folder, left, err)
+		}
+	}
+}
+
+func TestPurgeAtRestFreesAllInOneCall(t *testing.T) {
+	j := newJob(t)
+	first := stored(t, j, "", content{"a", "b", "", "c"})
+	second := stored(t, j, first.ID, content{"a", "d", "", "c"})
+	forgotten(t, j, first.ID)
+	dry := purged(t, j.repo, PurgeOptions{DryRun: true})
+	if dry.Moved.Objects != 2 || dry.Moved.Bytes == 0 || dry.Kept != 4 || len(dry.Ended) != 2 || objects(t, j.repo) != 6 {
+		t.Errorf("dry run: %+v, and there are %d objects", dry, objects(t, j.repo))
+	}
+	report := purged(t, j.repo, PurgeOptions{})
+	if report.Freed != dry.Moved || report.Moved != dry.Moved || report.Kept != 4 || report.Passes != 2 || len(report.Limbo) != 0 || len(report.Ended) != 2 {
+		t.Errorf("%+v", report)
+	}
+	if objects(t, j.repo) != 4 {
+		t.Errorf("%d objects are left", objects(t, j.repo))
+	}
+	whole(t, j, second)
+	empty(t, j.repo, "sessions", "tmp", "limbo")
+	if again := purged(t, j.repo, PurgeOptions{}); again.Moved.Objects+again.Freed.Objects != 0 || again.Passes != 1 {
+		t.Errorf("once more: %+v", again)
+	}
+}
+
+func TestPurgeByParts(t *testing.T) {
+	j := newJob(t)
+	var disk, other content
+	for i := range 30 {
+		disk = append(disk, string(rune('a'+i)))
+		other = append(other, string(rune('a'+i+i%2*100)))
+	}
+	first := stored(t, j, "", disk)
+	second := stored(t, j, first.ID, other)
+	forgotten(t, j, first.ID)
+	report := purged(t, j.repo, PurgeOptions{Memory: 16, Force: true}) // a chunk at a time
+	if report.Freed.Objects != 16 || report.Kept != 31 || objects(t, j.repo) != 31 {
+		t.Errorf("%+v", report)
+	}
+	whole(t, j, second)
+}
+
+func TestPurgeWaitsForNobodyButSaysForWhom(t *testing.T) {
+	j := newJob(t)
+	first := stored(t, j, "", content{"a", "b", "c", "d"})
+	second := stored(t, j, "", content{"a", "b", "c", "e"})
+	forgotten(t, j, first.ID)
+	other, err := j.repo.Job("vm2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := other.NewWriter(WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Begin("", object.Name{}, MinBlock); err != nil {
+		t.Fatal(err)
+	}
+	report := purged(t, j.repo, PurgeOptions{})
+	if report.Freed.Objects != 0 || len(report.Limbo) != 1 || report.Limbo[0].Objects != 2 || len(report.Limbo[0].For) != 1 || report.Limbo[0].For[0].PID != int64(os.Getpid()) {
+		t.Fatalf("%+v", report)
+	}
+	report = purged(t, j.repo, PurgeOptions{End: []string{w.id}})
+	if report.Freed.Objects != 2 || len(report.Limbo) != 0 {
+		t.Errorf("%+v", report)
+	}
+	_, err = w.Commit(ctx, Revision{ID: NewID(), Time: start, Block: MinBlock, Size: MinBlock, Read: ReadFull}, nil, quiet)
+	if !errors.Is(err, ErrSessionEnded) {
+		t.Errorf("a writer that was ended: %v", err)
+	}
+	w.Close()
+	whole(t, j, second)
+	if _, err := j.repo.Purge(ctx, PurgeOptions{End: []string{w.id}}); err == nil {
+		t.Error("a session that is not there was ended")
+	}
+}
+
+// What purge is not sure of stops it, before it moves or deletes anything.
+func TestPurgeStops(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(t *testing.T, j *Job, kept Revision)
+		want string
+	}{
+		{"a revision that cannot be parsed", func(t *testing.T, j *Job, _ Revision) {
+			write(t, j.file(NewID()+revSuffix), "format: 1\n")
+		}, "forget it"},
+		{"a revision that is empty", func(t *testing.T, j *Job, _ Revision) { write(t, j.file(NewID()+revSuffix), "") }, "forget it"},
+		{"a revision of an unknown format", func(t *testing.T, j *Job, r Revision) {
+			write(t, j.file(r.ID+revSuffix), strings.Replace(string(r.Bytes()), "format: 1", "format: 2", 1))
+		}, "not known"},
+		{"a revision under another's name", func(t *testing.T, j *Job, r Revision) {
+			write(t, j.file(NewID()+revSuffix), string(r.Bytes()))
+		}, "it is that of"},
+		{"a symbolic link to a directory", func(t *testing.T, j *Job, _ Revision) {
+			os.Symlink(t.TempDir(), filepath.Join(j.repo.Base, "elsewhere"))
+		}, "symbolic link"},
+		{"a revision that is a link to nothing", func(t *testing.T, j *Job, _ Revision) {
+			os.Symlink("nowhere", j.file(NewID()+revSuffix))
+		}, "vanished"},
+		{"a page that is missing", func(t *testing.T, j *Job, r Revision) {
+			os.Remove(j.repo.pool.Path(object.Key{Kind: object.Page, Name: r.Root}))
+		}, "cannot be read"},
+		{"a page that is damaged", func(t *testing.T, j *Job, r Revision) {
+			write(t, j.repo.pool.Path(object.Key{Kind: object.Page, Name: r.Root}), "x")
+		}, "does not decode"},
+		{"a registration that cannot be understood", func(t *testing.T, j *Job, _ Revision) {
+			write(t, j.repo.path("sessions", NewID()), "format: 1\nkind: mount\nroot: none\n")
+		}, "kind"},
+		{"more than half would go", func(t *testing.T, j *Job, r Revision) { forgotten(t, j, r.ID) }, "more than half"},
+		{"a damaged page below a reader's root alone", func(t *testing.T, j *Job, r Revision) {
+			s, _, err := j.repo.Read(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			forgotten(t, j, r.ID)
+			write(t, j.repo.pool.Path(object.Key{Kind: object.Page, Name: r.Root}), "x")
+		}, "damaged page"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := newJob(t)
+			gone := stored(t, j, "", content{"a", "b", "c"})
+			kept := stored(t, j, "", content{"a", "b", "d", "e"})
+			forgotten(t, j, gone.ID)
+			test.do(t, j, kept)
+			there := objects(t, j.repo)
+			_, err := j.repo.Purge(ctx, PurgeOptions{})
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v; want something with %q", err, test.want)
+			}
+			if objects(t, j.repo) != there || objects(t, j.repo, "limbo") != 0 {
+				t.Error("something was moved or deleted")
+			}
+		})
+	}
+	t.Run("but not a missing page that only a registration names", func(t *testing.T) {
+		j := newJob(t)
+		s, _, err := j.repo.reader(object.Sum([]byte("other")), func() error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		purged(t, j.repo, PurgeOptions{})
+	})
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Revisions may be anywhere below the base directory, also where no job can be.
+func TestPurgeFindsEveryRevision(t *testing.T) {
+	j := newJob(t)
+	r := stored(t, j, "", content{"a", "b"})
+	strange := filepath.Join(j.repo.Base, "a b", ".hidden", "x..y")
+	if err := os.MkdirAll(filepath.Dir(strange), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(j.Dir(), strange); err != nil {
+		t.Fatal(err)
+	}
+	os.Mkdir(filepath.Join(j.repo.Base, "lost+found"), 0)
+	os.Symlink("nowhere", filepath.Join(j.repo.Base, "link"))
+	write(t, filepath.Join(strange, "not-an-id.rev"), "")
+	if report := purged(t, j.repo, PurgeOptions{}); report.Kept != 3 || report.Moved.Objects != 0 {
+		t.Errorf("%+v", report)
+	}
+	whole(t, j, r)
+}
+
+// A reader keeps what is below its root, at any height, also when its revision is forgotten.
+func TestPurgeKeepsWhatReadersRead(t *testing.T) {
+	j := newJob(t)
+	disk := make(content, blockmap.Fanout+10)
+	disk[0], disk[blockmap.Fanout+1] = "a", "b"
+	r := stored(t, j, "", disk)
+	stored(t, j, "", content{"c"})
+	s, _, err := j.repo.Read(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgotten(t, j, r.ID)
+	for _, memory := range []int64{0, 16} {
+		if report := purged(t, j.repo, PurgeOptions{Force: true, Memory: memory}); report.Moved.Objects != 0 || report.Kept != 7 {
+			t.Errorf("with a reader: %+v", report)
+		}
+	}
+	whole(t, j, r)
+	s.Close()
+	if report := purged(t, j.repo, PurgeOptions{Force: true}); report.Freed.Objects != 5 {
+		t.Errorf("after the reader: %+v", report)
+	}
+}
+
+// What lies in tmp is taken away, unless somebody is about to use it.
+func TestPurgeRemovesDeadStagings(t *testing.T) {
+	j := newJob(t)
+	for _, dead := range []string{NewID(), NewID() + overSuffix} {
+		if err := os.MkdirAll(j.repo.path("tmp", dead, "x"), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		write(t, j.repo.path("tmp", dead, "sent"), "")
+	}
+	w, err := j.NewWriter(WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	purged(t, j.repo, PurgeOptions{})
+	if err := w.Begin("", object.Name{}, MinBlock); err != nil {
+		t.Error(err)
+	}
+	w.Close()
+	purged(t, j.repo, PurgeOptions{})
+	empty(t, j.repo, "tmp", "sessions")
+}
+
+func TestPurgeCancelled(t *testing.T) {
+	j := newJob(t)
+	first := stored(t, j, "", content{"a", "b", "c"})
+	kept := stored(t, j, "", content{"d", "e", "f", "c"})
+	forgotten(t, j, first.ID)
+	cancelled, cancel := context.WithCancel(ctx)
+	r, _, err := Open(j.repo.Base, World{Now: j.repo.Now, Step: func(s Step, _ string) {
+		if s == StepMove {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Purge(cancelled, PurgeOptions{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if report := purged(t, j.repo, PurgeOptions{}); report.Freed.Objects != 3 {
+		t.Errorf("after a purge that was stopped: %+v", report)
+	}
+	whole(t, j, kept)
+	empty(t, j.repo, "limbo")
+}
