@@ -23,8 +23,13 @@ const aheadOfClock = 5 * time.Minute
 // that name is durable when Commit returns. The revision's Time, Base, Stored and Duration are set here; the rest is
 // the caller's, a State that is distrusted already too. Where the id is there with the same content, that is returned.
 func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *slog.Logger) (Revision, error) {
+	rev, err := w.commit(ctx, rev, tags, log)
+	return rev, w.explain(err)
+}
+
+func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *slog.Logger) (Revision, error) {
 	if err := w.pool.Publish(ctx); err != nil {
-		return rev, w.explain(err)
+		return rev, err
 	}
 	if err := w.heal(ctx); err != nil {
 		return rev, err
@@ -59,11 +64,14 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 	}
 	defer directory.Close()
 	if err := w.placeState(rev); err != nil {
-		return rev, w.explain(err)
+		return rev, err
 	}
 	// From here on no look-up counts: what was found is made durable together with what was stored.
 	if err := w.job.repo.Ops.FS(w.fs); err != nil {
 		return rev, fmt.Errorf("make the objects durable: %w", err)
+	}
+	if err := w.unmark(); err != nil {
+		return rev, err
 	}
 	if !w.Import {
 		rev.Duration = max(0, w.job.repo.Now().Sub(begun)).Round(time.Millisecond)
@@ -71,16 +79,24 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 	return w.link(directory, rev)
 }
 
-// heal makes sure that what replaced a bad object is good, and takes its mark away.
+// heal makes sure that what replaced a bad object is good.
 func (w *Writer) heal(ctx context.Context) error {
 	for _, key := range w.healed {
 		if _, _, err := object.Fetch(ctx, w.pool, w.check[key.Kind], key, nil, nil); err != nil {
 			return fmt.Errorf("read back what was to replace a bad object: %w", err)
 		}
+		delete(w.marks, key)
+	}
+	return nil
+}
+
+// unmark takes the marks of what is healed away, once it is durable: without its mark, an object that is bad again after
+// a power cut would be reused.
+func (w *Writer) unmark() error {
+	for _, key := range w.healed {
 		if err := w.job.repo.Unmark(key); err != nil {
 			return err
 		}
-		delete(w.marks, key)
 	}
 	return nil
 }
@@ -235,7 +251,7 @@ func (w *Writer) placeState(rev Revision) error {
 func (w *Writer) link(directory *os.File, rev Revision) (Revision, error) {
 	ops := w.job.repo.Ops
 	if err := ops.WriteFile(w.staging("rev"), rev.Bytes(), 0o640); err != nil {
-		return rev, w.explain(err)
+		return rev, err
 	}
 	w.job.repo.step(StepCommit, rev.ID)
 	err := unix.Linkat(unix.AT_FDCWD, w.staging("rev"), int(directory.Fd()), rev.ID+revSuffix, 0)
@@ -249,7 +265,7 @@ func (w *Writer) link(directory *os.File, rev Revision) (Revision, error) {
 		}
 		rev = there
 	} else if err != nil {
-		return rev, w.explain(&os.LinkError{Op: "link", Old: w.staging("rev"), New: w.job.file(rev.ID + revSuffix), Err: err})
+		return rev, &os.LinkError{Op: "link", Old: w.staging("rev"), New: w.job.file(rev.ID + revSuffix), Err: err}
 	}
 	if err := ops.Dir(directory); err != nil {
 		return rev, fmt.Errorf("the revision may not survive a power cut: %w", err)

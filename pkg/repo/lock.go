@@ -67,16 +67,12 @@ func (r *Repo) lock(name, what string) (*Lock, error) {
 		text, _ := io.ReadAll(io.LimitReader(f, 1000))
 		err = &HeldError{what, strings.TrimSpace(string(text))}
 	}
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err == nil {
-		_, err = f.WriteAt([]byte(whoami()+"\n"), 0)
-	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt([]byte(whoami()+"\n"), 0) // only for people to read, and a full disk is to lock nobody out
 	return &Lock{f}, nil
 }
 

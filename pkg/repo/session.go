@@ -67,6 +67,7 @@ func (r *Repo) register(id, kind string, root object.Name) (*Session, error) {
 		err = os.Remove(temp)
 	}
 	if err != nil {
+		_ = os.Remove(temp) // or the staging of a reader would stay until the next purge
 		f.Close()
 		return nil, fmt.Errorf("register a session: %w", err)
 	}

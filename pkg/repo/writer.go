@@ -193,7 +193,10 @@ func (w *Writer) room() error {
 
 // explain says in the operator's words what a failure means.
 func (w *Writer) explain(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if again := (*AgainError)(nil); err == nil || errors.As(err, &again) {
+		return err
+	}
+	if NoSpace(err) {
 		return fmt.Errorf("the disk under %s is full: %w; forget revisions and purge", w.job.repo.Base, err)
 	}
 	if _, gone := os.Lstat(w.staging()); w.pool != nil && errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) {
