@@ -508,3 +508,26 @@ func TestMuchDamage(t *testing.T) {
 		}
 	}
 }
+
+// What reads as a state or a revision is written so that it reads as the same; however it comes, it is read or refused.
+func FuzzState(f *testing.F) {
+	f.Add(State{Tags: []string{"daily", "manual:x"}, Trust: Distrusted, Why: WhyDamage, Protected: true, Damage: []Range{{0, 1 << 22}}}.Bytes())
+	f.Add(State{Tags: []string{}, Trust: Trusted}.Bytes())
+	f.Add(Revision{ID: NewID(), Time: start, Block: MinBlock, Read: ReadFull, Duration: time.Second}.Bytes())
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if s, err := ParseState(text); err == nil && len(s.Damage) <= maxRanges {
+			once := s.Bytes()
+			again, err := ParseState(once)
+			if err != nil || string(again.Bytes()) != string(once) {
+				t.Fatalf("%q became %q, %v", text, once, err)
+			}
+		}
+		if r, err := ParseRevision(text); err == nil {
+			once := r.Bytes()
+			again, err := ParseRevision(once)
+			if err != nil || string(again.Bytes()) != string(once) {
+				t.Fatalf("%q became %q, %v", text, once, err)
+			}
+		}
+	})
+}
