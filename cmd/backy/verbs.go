@@ -30,7 +30,7 @@ var verbs = []verb{
 	{"unprotect", "backy-store", true, "let protected revisions go again"},
 	{"forget", "backy-store", true, "remove revisions"},
 	{"expire", "backy-expire", false, "forget the revisions that have had their time"},
-	{"purge", "backy-store", true, ""},
+	{"purge", "backy-store", true, "free the space of what no revision needs any more"},
 	{"du", "backy-store", true, ""},
 	{"export", "backy-store", true, "write a revision as a tar stream"},
 	{"import", "backy-store", true, "store such a stream"},

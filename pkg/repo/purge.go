@@ -42,7 +42,7 @@ func (a *Amount) add(bytes int64) { a.Objects++; a.Bytes += bytes }
 type PurgeReport struct {
 	DryRun bool          `json:"dry_run,omitempty"`
 	Passes int           `json:"passes"`
-	Ended  []SessionInfo `json:"ended"` // sessions that were over, whose rests were taken away
+	Ended  []SessionInfo `json:"ended"` // sessions that were over, or were to be, whose rests were taken away
 	Freed  Amount        `json:"freed"` // deleted
 	Moved  Amount        `json:"moved"` // to limbo, to be deleted by a later pass
 	Back   Amount        `json:"back"`  // from limbo, for it is needed again
@@ -96,7 +96,7 @@ func (r *Repo) Purge(ctx context.Context, o PurgeOptions) (report PurgeReport, e
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &purge{PurgeOptions: o, repo: r, reserve: &Reserve{repo: r}, end: map[string]bool{}, report: PurgeReport{DryRun: o.DryRun}}
+	p := &purge{PurgeOptions: o, repo: r, reserve: &Reserve{repo: r}, end: map[string]bool{}, report: PurgeReport{DryRun: o.DryRun, Ended: []SessionInfo{}}}
 	for _, id := range o.End {
 		p.end[id] = true
 	}
