@@ -1,0 +1,656 @@
+package scrub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"backy/pkg/chunk"
+	"backy/pkg/disk"
+	"backy/pkg/object"
+	"backy/pkg/read"
+	"backy/pkg/repo"
+	"backy/pkg/repo/repotest"
+	"backy/pkg/scrub"
+)
+
+var ctx = context.Background()
+
+const block = repotest.Block
+
+// backup makes a revision of a disk, as backy backup would.
+func backup(t testing.TB, f *repotest.Fixture, job string, d *repotest.Disk) repo.Revision {
+	t.Helper()
+	for range 2 {
+		rev, err := try(f, job, d)
+		if again := (*repo.AgainError)(nil); errors.As(err, &again) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rev
+	}
+	t.Fatal("it asks to be run again, again and again")
+	return repo.Revision{}
+}
+
+func try(f *repotest.Fixture, job string, d *repotest.Disk) (repo.Revision, error) {
+	j, err := f.Repo.Job(job)
+	if err != nil {
+		return repo.Revision{}, err
+	}
+	g := *f
+	g.Job = j
+	var extents, objects bytes.Buffer
+	if err := read.Run(ctx, read.Options{Out: &extents, Disk: d, Source: "disk", Repo: f.Repo, Job: job, Base: "last", Now: f.Now, Log: repotest.Quiet}); err != nil {
+		return repo.Revision{}, err
+	}
+	if err := chunk.Run(ctx, chunk.Options{In: &extents, Out: &objects, Repo: f.Repo, Job: job, Now: f.Now, Log: repotest.Quiet}); err != nil {
+		return repo.Revision{}, err
+	}
+	return g.Commit(objects.Bytes())
+}
+
+// noisy is a disk of n blocks and a bit, with noise in those that are named.
+func noisy(n int64, seed uint64, blocks ...int64) *repotest.Disk {
+	d := repotest.NewDisk(n*block + 1000)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for _, b := range blocks {
+		d.WriteAt(repotest.Noise(r, min(block, d.Size()-b*block)), b*block)
+	}
+	return d
+}
+
+func options(f *repotest.Fixture) scrub.Options {
+	return scrub.Options{Repo: f.Repo, Share: 1, Now: f.Now, Log: repotest.Quiet}
+}
+
+func run(t testing.TB, o scrub.Options) scrub.Report {
+	t.Helper()
+	r, err := scrub.Run(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// get reads a revision's state as it is now.
+func get(t testing.TB, f *repotest.Fixture, rev repo.Revision) repo.State {
+	t.Helper()
+	j, _ := f.Repo.Job(rev.Job)
+	r, err := j.Get(rev.ID)
+	if err = errors.Join(err, r.StateErr); err != nil {
+		t.Fatal(err)
+	}
+	return r.State
+}
+
+func trust(t testing.TB, f *repotest.Fixture, rev repo.Revision, want string, ranges ...repo.Range) {
+	t.Helper()
+	s := get(t, f, rev)
+	got := strings.TrimSpace(s.Trust + " " + s.Why)
+	if got != want || !slices.Equal(s.Damage, ranges) {
+		t.Errorf("revision %s is %q with damage %v, want %q with %v", rev.ID, got, s.Damage, want, ranges)
+	}
+}
+
+// distrust changes the state of a revision.
+func distrust(t testing.TB, f *repotest.Fixture, rev repo.Revision, why string) {
+	t.Helper()
+	j, _ := f.Repo.Job(rev.Job)
+	if err := j.Change(ctx, rev.ID, func(s *repo.State) error {
+		s.Trust, s.Why = repo.Distrusted, why
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func at(block_, n int64) repo.Range { return repo.Range{Offset: block_ * block, Length: n} }
+
+// scopes are the ways to read all of one job.
+func scopes(f *repotest.Fixture) map[string]scrub.Options {
+	list, _, _ := f.Job.List()
+	all, byJob := options(f), options(f)
+	byJob.Revisions = list
+	return map[string]scrub.Options{"repository": all, "job": byJob}
+}
+
+func TestWhatIsRightIsVerified(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		t.Run(scope, func(t *testing.T) {
+			f := repotest.New(t)
+			d := noisy(20, 1, 0, 3, 4, 19, 20)
+			first := backup(t, f, "vm1", d)
+			d.WriteAt([]byte("changed"), 4*block)
+			second := backup(t, f, "vm1", d)
+			empty := backup(t, f, "vm1", repotest.NewDisk(5*block))
+			report := run(t, scopes(f)[scope])
+			if !report.Clean() || report.Damaged() || report.ID != "" {
+				t.Errorf("%+v", report)
+			}
+			if report.Objects != 6+2 { // chunks and pages, each once
+				t.Errorf("%d objects were read, want 8", report.Objects)
+			}
+			for _, rev := range []repo.Revision{first, second, empty} {
+				trust(t, f, rev, "verified")
+			}
+			if oldest := report.Oldest; (oldest != nil) != (scope == "repository") {
+				t.Errorf("oldest is %v", oldest)
+			}
+		})
+	}
+}
+
+// A bad chunk is found, with all revisions and places that reach it; a backup heals it, also that of another job; and a
+// scrub after it verifies all.
+func TestBadChunk(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		for _, gone := range []bool{false, true} {
+			t.Run(fmt.Sprint(scope, " gone ", gone), func(t *testing.T) {
+				f := repotest.New(t)
+				d := noisy(20, 1, 0, 3, 20)
+				same := make([]byte, block)
+				d.ReadAt(same, 3*block)
+				d.WriteAt(same, 7*block) // and so it is at two places
+				first := backup(t, f, "vm1", d)
+				other := backup(t, f, "group/vm2", d)
+				bad := f.Chunks(first)[1]
+				d.WriteAt([]byte("changed"), 0)
+				second := backup(t, f, "vm1", d)
+				d.Punch(3*block, block)
+				third := backup(t, f, "vm1", d)
+				d.Punch(7*block, block)
+				fourth := backup(t, f, "vm1", d)
+				f.Spoil(bad, gone)
+
+				report := run(t, scopes(f)[scope])
+				if len(report.Bad) != 1 || report.Bad[0].Key != bad.String() || len(report.Bad[0].Places) != 7 || !report.Bad[0].New || !report.Damaged() {
+					t.Fatalf("%+v", report.Bad)
+				}
+				trust(t, f, first, "distrusted damage", at(3, block), at(7, block))
+				trust(t, f, second, "distrusted damage", at(3, block), at(7, block))
+				trust(t, f, third, "distrusted damage", at(7, block))
+				trust(t, f, fourth, "verified")
+				trust(t, f, other, "distrusted damage", at(3, block), at(7, block))
+				bads, err := f.Bads()
+				if err != nil || len(bads) != 1 || len(bads[0].Places) != 7 || bads[0].Key != bad {
+					t.Errorf("marks: %+v, %v", bads, err)
+				}
+				if q, err := f.Quarantine(report.ID[:5]); err != nil {
+					t.Error(err)
+				} else if text, err := q.Read(); err != nil || !bytes.Contains(text, []byte(bad.Name.String())) {
+					t.Errorf("%s, %v", text, err)
+				}
+				again := run(t, scopes(f)[scope])
+				if len(again.Bad) != 1 || again.Bad[0].New {
+					t.Errorf("the second time: %+v", again.Bad)
+				}
+
+				d = noisy(20, 1, 0, 3, 20)
+				backup(t, f, "group/vm2", d)
+				report = run(t, options(f))
+				if !report.Clean() {
+					t.Errorf("after a backup: %+v", report)
+				}
+				for _, rev := range []repo.Revision{first, second, third, fourth, other} {
+					trust(t, f, rev, "verified")
+				}
+				f.Want(first, func() *repotest.Disk { d.WriteAt(same, 7*block); return d }())
+			})
+		}
+	}
+}
+
+// A bad page is all the blocks below it.
+func TestBadPage(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		t.Run(scope, func(t *testing.T) {
+			f := repotest.New(t)
+			d := noisy(3000, 1, 0, 1025, 3000)
+			rev := backup(t, f, "vm1", d)
+			f.Spoil(f.Pages(rev)[2], scope == "job") // of blocks 1024 to 2047
+			report := run(t, scopes(f)[scope])
+			if len(report.Bad) != 1 {
+				t.Fatalf("%+v", report.Bad)
+			}
+			trust(t, f, rev, "distrusted damage", at(1024, 1024*block))
+			backup(t, f, "vm1", d)
+			if report := run(t, scopes(f)[scope]); !report.Clean() {
+				t.Errorf("after a backup: %+v", report)
+			}
+			trust(t, f, rev, "verified")
+		})
+	}
+}
+
+// Each of 200 flipped bits is found and named, one after the other, and the next backup with a scrub leaves all verified.
+func TestBitRot(t *testing.T) {
+	f := repotest.New(t)
+	blocks := make([]int64, 210)
+	for i := range blocks {
+		blocks[i] = int64(i)
+	}
+	d := noisy(209, 1, blocks...)
+	rev := backup(t, f, "vm1", d)
+	chunks := f.Chunks(rev)
+	r := rand.New(rand.NewPCG(7, 7))
+	for i := range 200 {
+		key := chunks[i]
+		path := f.Objects().Path(key)
+		frame, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bit := r.IntN(8 * len(frame))
+		frame[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(path, frame, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := run(t, options(f))
+	found := map[string][]repo.Place{}
+	for _, b := range report.Bad {
+		found[b.Key] = b.Places
+	}
+	dec, _ := object.NewDecoder(int(block))
+	for i, key := range chunks {
+		frame, _ := os.ReadFile(f.Objects().Path(key))
+		_, err := dec.Decode(key, nil, frame)
+		places := found[key.String()]
+		if want := err != nil; want != (places != nil) {
+			t.Errorf("chunk %d: %v, and the report has %v", i, err, places)
+		} else if want && (len(places) != 1 || places[0].Revision != rev.ID || places[0].Offset != int64(i)*block) {
+			t.Errorf("chunk %d: %v", i, places)
+		}
+	}
+	if len(found) < 190 { // some bits of a frame mean nothing
+		t.Errorf("only %d of 200 alter content", len(found))
+	}
+	second := backup(t, f, "vm1", d)
+	if report := run(t, options(f)); !report.Clean() {
+		t.Errorf("after a backup: %+v", report)
+	}
+	trust(t, f, rev, "verified")
+	trust(t, f, second, "verified")
+}
+
+// Runs of a share go round: each object is read once, and what is bad is found in one of them.
+func TestShares(t *testing.T) {
+	f := repotest.New(t)
+	blocks := make([]int64, 60)
+	for i := range blocks {
+		blocks[i] = int64(i)
+	}
+	rev := backup(t, f, "vm1", noisy(60, 1, blocks...))
+	f.Spoil(f.Chunks(rev)[10], false)
+	f.Spoil(f.Chunks(rev)[11], true)
+	objects, bad := int64(0), 0
+	for i := range 7 {
+		o := options(f)
+		o.Share = 0.1428
+		report := run(t, o)
+		objects += report.Objects
+		for _, b := range report.Bad {
+			if b.New {
+				bad++
+			}
+		}
+		if done := report.Oldest != nil; done != (i == 6) {
+			t.Errorf("run %d: all was verified once: %v", i, done)
+		}
+	}
+	if objects != 60 || bad != 2 { // 60 chunks, one of which is missing, and a page
+		t.Errorf("%d objects were read, want 60; %d new ones were bad", objects, bad)
+	}
+	trust(t, f, rev, "distrusted damage", at(10, 2*block))
+	o := options(f)
+	o.Share = 0.3
+	run(t, o)
+	if s := get(t, f, rev); s.Trust == repo.Verified {
+		t.Error("a part of it was read, and it is verified")
+	}
+}
+
+// What cannot be read is unknown: nothing is marked or distrusted, nothing is verified.
+func TestUnreadableIsUnknown(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		t.Run(scope, func(t *testing.T) {
+			f := repotest.New(t)
+			rev := backup(t, f, "vm1", noisy(20, 1, 0, 3, 20))
+			path := f.Objects().Path(f.Chunks(rev)[1])
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o750)); err != nil { // read(2): EISDIR
+				t.Fatal(err)
+			}
+			report := run(t, scopes(f)[scope])
+			if len(report.Unknown) != 1 || len(report.Bad) != 0 || report.Damaged() || report.Clean() {
+				t.Errorf("%+v", report)
+			}
+			if report.Oldest != nil {
+				t.Error("all is said to be read")
+			}
+			trust(t, f, rev, "trusted")
+			if marks, _ := f.Marks(); len(marks) > 0 {
+				t.Errorf("marks: %v", marks)
+			}
+		})
+	}
+}
+
+func TestWhoLiftsDistrust(t *testing.T) {
+	for _, test := range []struct {
+		why    string
+		lift   bool
+		source bool
+		want   string
+	}{
+		{repo.WhyDamage, false, false, "verified"},
+		{repo.WhyOperator, false, false, "distrusted operator"},
+		{repo.WhyOperator, true, false, "verified"},
+		{repo.WhyMap, true, false, "distrusted map"},
+		{repo.WhySource, true, false, "distrusted source"},
+		{repo.WhyMap, false, true, "verified"},
+		{repo.WhySource, false, true, "verified"},
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			f := repotest.New(t)
+			d := noisy(20, 1, 0, 3, 20)
+			rev := backup(t, f, "vm1", d)
+			distrust(t, f, rev, test.why)
+			rev.State = get(t, f, rev)
+			o := options(f)
+			o.Lift, o.Revisions = test.lift, []repo.Revision{rev}
+			if test.source {
+				o.Source, o.SourceName = d, "disk"
+			}
+			run(t, o)
+			trust(t, f, rev, test.want)
+			if get(t, f, rev).Checked.IsZero() {
+				t.Error("that it was read is not noted")
+			}
+		})
+	}
+}
+
+// A comparison with the source reads each block, those too that are zero in one of them, and the last one, which is short.
+func TestCompare(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*repotest.Disk)
+		want   []repo.Range
+	}{
+		{"nothing", func(*repotest.Disk) {}, nil},
+		{"a byte", func(d *repotest.Disk) { d.WriteAt([]byte{1}, 3*block+5) }, []repo.Range{at(3, block)}},
+		{"zero here", func(d *repotest.Disk) { d.WriteAt([]byte{1}, 5*block) }, []repo.Range{at(5, block)}},
+		{"zero there", func(d *repotest.Disk) { d.Punch(0, block) }, []repo.Range{at(0, block)}},
+		{"the last byte", func(d *repotest.Disk) { d.WriteAt([]byte{0}, 20*block+999) }, []repo.Range{at(20, 1000)}},
+		{"neighbours", func(d *repotest.Disk) { d.WriteAt([]byte{1, 1}, 3*block-1) }, []repo.Range{at(2, 2*block)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := repotest.New(t)
+			d := noisy(20, 1, 0, 3, 20)
+			rev := backup(t, f, "vm1", d)
+			test.change(d)
+			o := options(f)
+			o.Revisions, o.Source, o.SourceName = []repo.Revision{rev}, d, "disk"
+			report := run(t, o)
+			if report.Blocks != 21 || report.Damaged() != (test.want != nil) {
+				t.Errorf("%+v", report)
+			}
+			if test.want == nil {
+				trust(t, f, rev, "verified")
+				return
+			}
+			trust(t, f, rev, "distrusted source", test.want...)
+			dir := filepath.Join(f.Base, ".backy/quarantine", report.ID)
+			for _, m := range report.Differs {
+				for _, name := range []string{"source", "backup"} {
+					if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("%d.%s.zst", m.Offset, name))); err != nil || !m.Kept {
+						t.Error(err)
+					}
+				}
+			}
+			if j, _ := f.Repo.Job("vm1"); true {
+				if _, err := j.Base("last"); !errors.Is(err, repo.ErrNoRevision) {
+					t.Errorf("it is a base still: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestCompareOtherSize(t *testing.T) {
+	f := repotest.New(t)
+	rev := backup(t, f, "vm1", noisy(20, 1, 0))
+	o := options(f)
+	o.Revisions, o.Source, o.SourceName = []repo.Revision{rev}, repotest.NewDisk(5), "disk"
+	if _, err := scrub.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "not what was backed up") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestUnreadableSource(t *testing.T) {
+	f := repotest.New(t)
+	d := noisy(20, 1, 0, 3)
+	rev := backup(t, f, "vm1", d)
+	distrust(t, f, rev, repo.WhyMap)
+	d.Fail = func(off int64) error {
+		if off == 3*block {
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	}
+	o := options(f)
+	o.Revisions, o.Source, o.SourceName = []repo.Revision{rev}, d, "disk"
+	if report := run(t, o); len(report.Unknown) != 1 || report.Clean() || report.Damaged() {
+		t.Errorf("%+v", report)
+	}
+	trust(t, f, rev, "distrusted map")
+}
+
+// dated is a disk that tells when it was written to.
+type dated struct {
+	*repotest.Disk
+	states []disk.State // one for each look
+}
+
+func (d *dated) Stat() (disk.State, error) {
+	s := d.states[0]
+	if len(d.states) > 1 {
+		d.states = d.states[1:]
+	}
+	return s, nil
+}
+
+// A spot check says nothing about a revision where the source may have changed since, or changes meanwhile.
+func TestSpotCheck(t *testing.T) {
+	then := disk.State{Size: 20*block + 1000, Modified: time.Unix(1, 0), Changed: time.Unix(1, 0)}
+	later := then
+	later.Modified = time.Unix(2, 0)
+	for _, test := range []struct {
+		name    string
+		since   disk.State
+		looks   []disk.State
+		skipped bool
+		want    string
+	}{
+		{"as it was", then, []disk.State{then}, false, "distrusted source"},
+		{"changed before", then, []disk.State{later}, true, "trusted"},
+		{"changed meanwhile", then, []disk.State{then, later}, false, "trusted"},
+		{"without times", disk.State{Size: then.Size}, []disk.State{{Size: then.Size}}, true, "trusted"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := repotest.New(t)
+			d := noisy(20, 1, 0, 3, 20)
+			rev := backup(t, f, "vm1", d)
+			for b := range int64(21) {
+				d.WriteAt([]byte{77, 78}, b*block)
+			}
+			o := options(f)
+			o.Revisions, o.Source, o.SourceName = []repo.Revision{rev}, &dated{d, test.looks}, "disk"
+			o.Share, o.Changed, o.Since = 0.01, true, &test.since
+			report := run(t, o)
+			if (report.Skipped != "") != test.skipped || report.Clean() || !test.skipped && report.Blocks != 1 {
+				t.Errorf("%+v", report)
+			}
+			got := get(t, f, rev)
+			if s := strings.TrimSpace(got.Trust + " " + got.Why); s != test.want {
+				t.Errorf("it is %q, want %q", s, test.want)
+			}
+		})
+	}
+}
+
+// The sample of a spot check is of what changed, and each block has the same chance, the last one too, also where there
+// is no time for all.
+func TestSample(t *testing.T) {
+	f := repotest.New(t)
+	d := noisy(20, 1, 0, 3, 20)
+	backup(t, f, "vm1", d)
+	d.WriteAt([]byte("new"), 7*block)
+	d.Punch(3*block, block)
+	d.WriteAt([]byte("new"), 20*block)
+	rev := backup(t, f, "vm1", d)
+	for b := range int64(21) {
+		d.WriteAt([]byte{77, 78}, b*block)
+	}
+	times := map[int64]int{}
+	r := rand.New(rand.NewPCG(3, 3))
+	for range 60 {
+		o := options(f)
+		o.Revisions, o.Source, o.SourceName, o.Random = []repo.Revision{rev}, d, "disk", r
+		o.Share, o.Changed = 0.01, true
+		for _, m := range run(t, o).Differs {
+			times[m.Offset/block]++
+		}
+	}
+	if len(times) != 3 || times[3]+times[7]+times[20] != 60 || min(times[3], times[7], times[20]) < 8 {
+		t.Errorf("%v", times)
+	}
+}
+
+func TestSampleWithoutSource(t *testing.T) {
+	f := repotest.New(t)
+	rev := backup(t, f, "vm1", noisy(20, 1, 0, 3, 5, 20))
+	o := options(f)
+	o.Revisions, o.Share = []repo.Revision{rev}, 0.5
+	if report := run(t, o); report.Objects != 2 || !report.Clean() {
+		t.Errorf("%+v", report)
+	}
+	trust(t, f, rev, "trusted")
+	for _, key := range f.Chunks(rev) {
+		f.Spoil(key, false)
+	}
+	if report := run(t, o); len(report.Bad) != 2 {
+		t.Errorf("%+v", report)
+	}
+}
+
+// Where the time is over, what was read counts, and nothing is verified that was not read.
+func TestTimeIsOver(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		f := repotest.New(t)
+		rev := backup(t, f, "vm1", noisy(20, 1, 0, 3, 20))
+		o := scopes(f)[scope]
+		o.Limit = 2 * time.Second // the clock goes on by one whenever somebody looks
+		report := run(t, o)
+		if report.Complete || report.Clean() {
+			t.Errorf("%+v", report)
+		}
+		trust(t, f, rev, "trusted")
+		if scope == "job" {
+			continue
+		}
+		runs := 1
+		for o.Limit = 900 * time.Second; report.Oldest == nil && runs < 20; runs++ {
+			report = run(t, o)
+		}
+		if runs < 3 || runs == 20 {
+			t.Errorf("it took %d runs to come round", runs)
+		}
+	}
+}
+
+func TestHealFrom(t *testing.T) {
+	f, g := repotest.New(t), repotest.New(t)
+	d := noisy(3000, 1, 0, 3, 1025, 3000)
+	rev := backup(t, f, "vm1", d)
+	twin := backup(t, g, "vm1", d)
+	chunks, pages := f.Chunks(rev), f.Pages(rev)
+	f.Spoil(chunks[0], false)
+	f.Spoil(chunks[1], true)
+	f.Spoil(pages[2], true)
+	f.Spoil(chunks[3], false)
+	g.Spoil(chunks[3], false) // no good copy there either
+	if twin.Root != rev.Root {
+		t.Fatal("not the same")
+	}
+	o := options(f)
+	o.HealFrom = g.Repo
+	report := run(t, o)
+	if len(report.Healed) != 3 || !report.Damaged() {
+		t.Errorf("%+v", report)
+	}
+	trust(t, f, rev, "distrusted damage", at(3000, 1000))
+	if marks, err := f.Marks(); len(marks) != 1 || !marks[chunks[3]] || err != nil {
+		t.Errorf("marks: %v, %v", marks, err)
+	}
+	backup(t, g, "vm1", d)
+	run(t, options(g))
+	backup(t, g, "vm1", d)
+	o.Share = 0 // what is known to be bad is healed without reading anything
+	if report := run(t, o); len(report.Healed) != 1 || report.Objects != 0 {
+		t.Errorf("%+v", report)
+	}
+	if report := run(t, options(f)); !report.Clean() {
+		t.Errorf("%+v", report)
+	}
+	trust(t, f, rev, "verified")
+	f.Want(rev, d)
+}
+
+// What was bad and is good again, whoever did that, loses its mark.
+func TestGoodAgain(t *testing.T) {
+	for _, scope := range []string{"repository", "job"} {
+		f := repotest.New(t)
+		rev := backup(t, f, "vm1", noisy(20, 1, 0, 3))
+		for _, key := range append(f.Chunks(rev), f.Pages(rev)...) {
+			if err := f.Mark(key, "it was said to be"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if report := run(t, scopes(f)[scope]); len(report.Healed) != 3 || len(report.Bad) != 0 {
+			t.Errorf("%+v", report)
+		}
+		trust(t, f, rev, "verified")
+	}
+}
+
+// What is missing from a revision that is forgotten meanwhile is nobody's loss.
+func TestForgottenMeanwhile(t *testing.T) {
+	f := repotest.New(t)
+	rev := backup(t, f, "vm1", noisy(20, 1, 0, 3))
+	list, _, _ := f.Job.List()
+	f.Spoil(f.Chunks(rev)[0], true)
+	if err := f.Job.Forget(ctx, []string{rev.ID}, repo.Guard{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	o := options(f)
+	o.Revisions = append(list, list...) // two, so that no session protects them
+	if report := run(t, o); len(report.Bad)+len(report.Unknown) != 0 {
+		t.Errorf("%+v", report)
+	}
+	if marks, _ := f.Marks(); len(marks) > 0 {
+		t.Errorf("marks: %v", marks)
+	}
+}
