@@ -202,7 +202,7 @@ func TestSoakFence(t *testing.T) {
 	if _, err := backup(r, "first", "disk", disk); err != nil {
 		t.Fatal(err)
 	}
-	usual, done, rounds := time.Since(begin), 0, soak(200, 5000)
+	usual, done, rounds := time.Since(begin), 0, soak(200, 2000)
 	for n := range rounds {
 		job := fmt.Sprintf("vm%d", n)
 		wait := time.Duration(rnd.Int64N(int64(usual + usual/4)))
