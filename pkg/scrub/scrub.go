@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}}
-	s.report = Report{Time: s.start, Share: o.Share, Complete: true}
+	s.report = Report{Time: s.start, Share: o.Share, Complete: true, Bad: []Bad{}, Revisions: []Verdict{}}
 	if err := s.run(ctx); err != nil {
 		return s.report, err
 	}

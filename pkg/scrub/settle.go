@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"backy/pkg/object"
 	"backy/pkg/object/dir"
@@ -311,6 +312,7 @@ func (s *scrub) verdict(d damaged, now repo.State) {
 
 // decide makes of a revision's state what follows from what was read of it.
 func (s *scrub) decide(d damaged, now *repo.State) {
+	was := now.Trust
 	source := s.Source != nil && s.Revisions[0].ID == d.ID // it was compared, in whole or in part
 	switch {
 	case source && len(s.differs) > 0 && s.report.NoVerdict == "":
@@ -335,8 +337,11 @@ func (s *scrub) decide(d damaged, now *repo.State) {
 		now.Why == repo.WhyOperator && s.Lift:
 		now.Trust, now.Why, now.Damage = repo.Verified, "", nil
 	}
-	if d.read && !d.unknown {
+	switch {
+	case d.read && !d.unknown:
 		now.Checked = s.start
+	case was != now.Trust:
+		now.Checked = time.Time{}
 	}
 }
 
