@@ -2,6 +2,7 @@ package blockmap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"backy/pkg/object"
@@ -72,6 +73,25 @@ func (c *Cursor) Next(ctx context.Context, block int64) (int64, object.Name, err
 		}
 	}
 	return c.Blocks(), object.Name{}, nil
+}
+
+// Trimmed fails if the map names anything beyond the disk's end. No editor makes such a map: were the disk to grow, that
+// would be in it.
+func (c *Cursor) Trimmed(ctx context.Context) error {
+	if c.Blocks() == 0 && !c.Root.IsZero() {
+		return errors.New("the map of a disk of 0 bytes has a page")
+	}
+	last := c.Blocks() - 1
+	for level := c.Height(); level > 0 && last >= 0; level-- {
+		p, err := c.at(ctx, level, last/span(level))
+		if err != nil {
+			return err
+		}
+		if most := last/span(level-1)%Fanout + 1; int64(len(p.lines)) > most {
+			return fmt.Errorf("page %s names something beyond the disk's %d blocks", p.name, c.Blocks())
+		}
+	}
+	return nil
 }
 
 // at is the page at a place, with no lines where there is none. Above the root's level it is as if the map had grown:

@@ -58,6 +58,14 @@ func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *s
 		return rev, err
 	}
 
+	// What cannot be read back would be lost as soon as it is made.
+	if _, err := ParseRevision(rev.Bytes()); err != nil {
+		return rev, fmt.Errorf("the new revision: %w", err)
+	}
+	if _, err := ParseState(rev.State.Bytes()); err != nil {
+		return rev, fmt.Errorf("the new revision's state: %w", err)
+	}
+
 	directory, err := w.jobDir()
 	if err != nil {
 		return rev, err
@@ -74,7 +82,7 @@ func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *s
 		return rev, err
 	}
 	if !w.Import {
-		rev.Duration = max(0, w.job.repo.Now().Sub(begun)).Round(time.Millisecond)
+		rev.Duration = min(max(0, w.job.repo.Now().Sub(begun)), maxDuration).Round(time.Millisecond)
 	}
 	return w.link(directory, rev)
 }
@@ -139,13 +147,34 @@ func (w *Writer) closed(ctx context.Context, m blockmap.Map) error {
 		},
 		OldLost: func(*blockmap.PageError) error { return nil }, // nothing is inherited from a page that cannot be read
 	})
-	if page := (*blockmap.PageError)(nil); errors.As(err, &page) && errors.Is(err, object.ErrNotExist) {
-		return again("page %s of the new revision is missing: %w", page.Name, err)
+	if err == nil {
+		err = blockmap.NewCursor(pages, m).Trimmed(ctx)
+		if page := (*blockmap.PageError)(nil); errors.As(err, &page) && w.marks[object.Key{Kind: object.Page, Name: page.Name}] {
+			err = nil // inherited, and known
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("check the new revision: %w", err)
+		return w.unclosed(ctx, err)
 	}
 	return w.strike(missing)
+}
+
+// unclosed says what it means that the new map cannot be read: that of a page that is missing, or is damaged in place and
+// so was not sent, the next run makes good. One that came as it is and is no page is refused.
+func (w *Writer) unclosed(ctx context.Context, err error) error {
+	var page *blockmap.PageError
+	if !errors.As(err, &page) {
+		return fmt.Errorf("check the new revision: %w", err)
+	}
+	key := object.Key{Kind: object.Page, Name: page.Name}
+	_, _, ferr := object.Fetch(ctx, w.pool, w.check[key.Kind], key, nil, nil)
+	switch bad := (*object.BadError)(nil); {
+	case errors.Is(err, object.ErrNotExist):
+		return again("page %s of the new revision is missing: %w", page.Name, err)
+	case errors.As(ferr, &bad):
+		return w.job.repo.MarkBad(ferr, key)
+	}
+	return fmt.Errorf("check the new revision: %w", err)
 }
 
 // strike fails when one of the objects was not stored by this session, and empties the set.

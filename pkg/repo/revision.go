@@ -62,6 +62,8 @@ const (
 	revFormat = "1"
 	timeForm  = "2006-01-02T15:04:05.000000Z07:00" // RFC 3339, microseconds
 	none      = "none"
+
+	maxDuration = 1e9 * time.Second // more than any backup takes; a clock may have been wrong
 )
 
 // Bytes is the text of the .rev.
@@ -127,11 +129,14 @@ func ParseRevision(text []byte) (Revision, error) {
 	if err := CheckBlock(r.Block); err != nil {
 		return r, err
 	}
+	if err := CheckSize(r.Size); err != nil {
+		return r, err
+	}
 	if r.Root, err = ParseRoot(p.Get("root")); err != nil {
 		return r, err
 	}
 	seconds, err := strconv.ParseFloat(p.Get("duration"), 64)
-	if err != nil || seconds < 0 || seconds > 1e9 {
+	if err != nil || !(seconds >= 0 && seconds <= maxDuration.Seconds()) { // nor NaN
 		return r, fmt.Errorf("duration: %q is no number of seconds", p.Get("duration"))
 	}
 	r.Duration = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)

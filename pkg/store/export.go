@@ -103,17 +103,32 @@ func export(ctx context.Context, r *repo.Repo, rev repo.Revision, w *object.Stre
 	return objects, err
 }
 
-// walk names the objects of a revision, each page after what it names. Equal blocks in a row are named once.
+// recentKeys is how many objects of a stream are remembered, so that one that comes often is sent once.
+const recentKeys = 1 << 16
+
+// walk names the objects of a revision, each page after what it names. What was named a short while ago is passed over,
+// with all below it.
 func walk(ctx context.Context, r *repo.Repo, rev repo.Revision, visit func(object.Key) error) error {
 	pages, err := blockmap.NewPages(r.Objects())
 	if err != nil {
 		return err
 	}
+	recent := map[object.Key]bool{}
+	once := func(key object.Key) error {
+		if recent[key] {
+			return nil
+		}
+		if len(recent) >= recentKeys {
+			clear(recent)
+		}
+		recent[key] = true
+		return visit(key)
+	}
 	var open []object.Name // pages whose content is being named, the lowest level first
 	done := func(level int) error {
 		for l := range min(level, len(open)) {
 			if !open[l].IsZero() {
-				if err := visit(object.Key{Kind: object.Page, Name: open[l]}); err != nil {
+				if err := once(object.Key{Kind: object.Page, Name: open[l]}); err != nil {
 					return err
 				}
 				open[l] = object.Name{}
@@ -121,10 +136,12 @@ func walk(ctx context.Context, r *repo.Repo, rev repo.Revision, visit func(objec
 		}
 		return nil
 	}
-	var before object.Name
 	err = blockmap.Walk(ctx, pages, rev.Map(), blockmap.Visitor{
 		Page: func(level int, name object.Name) (bool, error) {
 			err := done(level)
+			if recent[object.Key{Kind: object.Page, Name: name}] {
+				return false, err
+			}
 			for len(open) < level {
 				open = append(open, object.Name{})
 			}
@@ -132,11 +149,7 @@ func walk(ctx context.Context, r *repo.Repo, rev repo.Revision, visit func(objec
 			return true, err
 		},
 		Block: func(_ int64, _, name object.Name) error {
-			if name == before {
-				return nil
-			}
-			before = name
-			return visit(object.Key{Kind: object.Chunk, Name: name})
+			return once(object.Key{Kind: object.Chunk, Name: name})
 		},
 	})
 	if page := (*blockmap.PageError)(nil); errors.As(err, &page) {

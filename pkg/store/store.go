@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"time"
 
 	"backy/pkg/blockmap"
@@ -142,6 +143,9 @@ func parseFirst(p keyval.Pairs) (rev repo.Revision, base object.Name, err error)
 	if rev.Size, err = p.Int("size"); err != nil {
 		return rev, base, err
 	}
+	if err := repo.CheckSize(rev.Size); err != nil {
+		return rev, base, err
+	}
 	if rev.Time, err = time.Parse(time.RFC3339Nano, p.Get("start")); err != nil {
 		return rev, base, fmt.Errorf("start: %q is no time", p.Get("start"))
 	}
@@ -150,9 +154,12 @@ func parseFirst(p keyval.Pairs) (rev repo.Revision, base object.Name, err error)
 		if rev.ReadBytes, err = p.Int("read-bytes"); err != nil {
 			return rev, base, err
 		}
+		if t := rev.State.Trust; t != "" && t != repo.Distrusted {
+			return rev, base, fmt.Errorf("trust: %q is not known to this version of backy", t)
+		}
 		var ms int64
-		if ms, err = p.Int("duration-ms"); err != nil {
-			return rev, base, err
+		if ms, err = p.Int("duration-ms"); err != nil || ms > math.MaxInt64/int64(time.Millisecond) {
+			return rev, base, fmt.Errorf("duration-ms: %q is no time that a backup takes", p.Get("duration-ms"))
 		}
 		rev.Duration = time.Duration(ms) * time.Millisecond
 	}
