@@ -47,6 +47,9 @@ func (e *AgainError) ExitCode() int { return 75 }
 
 func again(format string, args ...any) error { return &AgainError{fmt.Errorf(format, args...)} }
 
+// Prefixes is into how many folders the objects of a kind are divided, by their names.
+const Prefixes = dir.Prefixes
+
 // World is what a repository needs of the world around it.
 type World struct {
 	Now func() time.Time

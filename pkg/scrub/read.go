@@ -9,7 +9,6 @@ import (
 	"backy/pkg/blockmap"
 	"backy/pkg/event"
 	"backy/pkg/object"
-	"backy/pkg/object/dir"
 	"backy/pkg/parallel"
 	"backy/pkg/repo"
 )
@@ -203,7 +202,7 @@ func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 		s.Events.Emit(event.Event{Kind: event.Progress, Done: s.report.Read, Total: s.report.Read * int64(count) / int64(done), Read: s.report.Read})
 		if now := s.Now(); now.Sub(saved) > saveEvery {
 			saved = now
-			cursor.Position = int64(s.upTo%dir.Prefixes) * repo.ScrubUnit
+			cursor.Position = int64(s.upTo%repo.Prefixes) * repo.ScrubUnit
 			return s.Repo.SaveScrubCursor(cursor)
 		}
 		return nil
@@ -212,7 +211,7 @@ func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 	case err == nil && s.upTo == first+count:
 		cursor.Position = after
 	case s.upTo > first:
-		cursor.Position = int64(s.upTo%dir.Prefixes) * repo.ScrubUnit
+		cursor.Position = int64(s.upTo%repo.Prefixes) * repo.ScrubUnit
 	}
 	return errors.Join(err, s.Repo.SaveScrubCursor(cursor))
 }
@@ -220,7 +219,7 @@ func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 // prefixes yields the objects of some prefixes, each with its end.
 func (s *scrub) prefixes(ctx context.Context, first, count int, yield func(*item) bool) error {
 	for n := range count {
-		prefix := (first + n) % dir.Prefixes
+		prefix := (first + n) % repo.Prefixes
 		end := &item{end: true, prefix: prefix}
 		for _, kind := range object.Kinds {
 			keys, err := s.Repo.Objects().List(kind, prefix)

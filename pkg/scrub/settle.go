@@ -10,12 +10,11 @@ import (
 	"time"
 
 	"backy/pkg/object"
-	"backy/pkg/object/dir"
 	"backy/pkg/repo"
 )
 
 const (
-	prefixes  = dir.Prefixes
+	prefixes  = repo.Prefixes
 	maxPlaces = 1000
 	maxRanges = 20000 // in a state, which has at most 1 MiB
 )
