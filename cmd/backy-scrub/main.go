@@ -58,7 +58,7 @@ backy-scrub -b /srv/backy -p 0 --heal-from /mnt/other/backy`,
 		jsonFlag,
 	},
 	Action: run,
-	Verbs:  []app.Command{verifyVerb, distrustVerb, spotVerb, reportsVerb},
+	Verbs:  []app.Command{verifyVerb, spotVerb, reportsVerb},
 }
 
 // percent reads a number from 0 to 100, with or without a percent sign, as a share.

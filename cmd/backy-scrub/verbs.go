@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"encoding/json"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,21 +36,6 @@ backy-scrub verify -b /srv/backy/vm1 -r last`,
 		jsonFlag,
 	},
 	Action: verify,
-}
-
-var distrustVerb = app.Command{
-	Name: "distrust", Usage: "say that revisions may be wrong",
-	Help: `Distrusts the revisions that -r names, or those from FROM up to UNTIL, or all of the job. They are no base any more,
-and never count as ones that are kept. The next backup reads everything, and checks what it finds in the repository
-before it builds on it. "backy verify" reads them back.`,
-	Examples: `backy-scrub distrust -b /srv/backy/vm1 -r last
-backy-scrub distrust -b /srv/backy/vm1 -f 2026-11-01 -u 2026-11-07`,
-	Flags: []cli.Flag{
-		&cli.StringFlag{Name: "revision", Aliases: []string{"r"}, Usage: "the revisions `REV`"},
-		&cli.StringFlag{Name: "from", Aliases: []string{"f"}, Usage: "all from `REV`, or a date, on"},
-		&cli.StringFlag{Name: "until", Aliases: []string{"u"}, Usage: "all up to `REV`, or a date"},
-	},
-	Action: distrust,
 }
 
 var spotVerb = app.Command{
@@ -145,45 +129,6 @@ func removeFailed(ctx context.Context, c *app.Context, job *repo.Job, list []rep
 		return fmt.Errorf("remove those that failed: %w", err)
 	}
 	c.Log.Warn("forgotten, because damaged: " + strings.Join(ids, ", "))
-	return nil
-}
-
-func distrust(ctx context.Context, c *app.Context) error {
-	_, job, err := c.Job()
-	if err != nil {
-		return err
-	}
-	spec := "all"
-	switch from, until := c.String("from"), c.String("until"); {
-	case c.IsSet("revision") && (from != "" || until != ""):
-		return app.Usagef("--revision does not go with --from and --until")
-	case c.IsSet("revision"):
-		spec = c.String("revision")
-	case from != "" || until != "":
-		spec = from + ".." + until
-	}
-	n := 0
-	err = job.Edit(ctx, repo.Guard{}, func(e *repo.Edit) error {
-		list, err := e.Select(spec)
-		if err != nil {
-			return err
-		}
-		for _, r := range list {
-			err := e.Change(r.ID, func(s *repo.State) error {
-				s.Trust, s.Why, s.Checked = repo.Distrusted, repo.WhyOperator, time.Time{}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		n = len(list)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	c.Log.Info(fmt.Sprintf("%d revisions of %s are distrusted", n, job.Name))
 	return nil
 }
 

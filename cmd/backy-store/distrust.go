@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -59,7 +60,7 @@ func distrust(ctx context.Context, c *app.Context) error {
 				continue
 			}
 			if err := e.Change(r.ID, func(s *repo.State) error {
-				s.Trust, s.Why = repo.Distrusted, repo.WhyOperator
+				s.Trust, s.Why, s.Checked = repo.Distrusted, repo.WhyOperator, time.Time{}
 				return nil
 			}); err != nil {
 				return err

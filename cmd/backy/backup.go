@@ -39,7 +39,11 @@ where the job has none, by daily, weekly and monthly.
 This is backy-read | backy-chunk | backy-store; the flags are theirs. All of SOURCE is read, but only
 what differs from the newest revision is compressed and stored; with --map, only what the map names is
 read. One line of JSON that describes the new revision goes to standard output. Where a stage finds
-that what it built on went away meanwhile, all is run again, once.`,
+that what it built on went away meanwhile, all is run again, once.
+
+Afterwards a sample of what was stored is read back and compared with SOURCE, where that did not change
+meanwhile, and the newest distrusted revision of the job is verified, once. If either finds damage, the
+exit code is 3; the new revision is there all the same.`,
 		Examples: `backy backup -b /srv/backy/vm1 /dev/vg0/vm1 -t daily
 cd /srv/backy/vm1 && backy backup -t daily,weekly
 # read only what has changed since the newest revision's snapshot
@@ -57,6 +61,8 @@ zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
 			&cli.BoolFlag{Name: "direct", Usage: "read past the page cache (O_DIRECT)"},
 			app.SizeFlag("limit-rate", "", "read at most `SIZE` bytes a second"),
 			app.SizeFlag("memory", "", "what blocks on their way through backy-chunk may take: `SIZE`"),
+			&cli.StringFlag{Name: "spot-check", Usage: "afterwards compare `PERCENT` of what was stored with SOURCE, if that is a file that did not change meanwhile; 0 is none (default: as the job's config says, or 1%)"},
+			&cli.StringFlag{Name: "spot-time", Usage: "end that after a `TIME`, as in 30m (default: as the job's config says, or 5m)"},
 			app.FractionFlag("min-free", "", "stop before less than this `SHARE` of the repository's disk is free"),
 		},
 		Progress: true,
@@ -87,16 +93,21 @@ func backup(ctx context.Context, c *app.Context) error {
 	if err != nil {
 		return err
 	}
-	err = run(ctx, c, stages)
+	check, err := newChecks(c, dir, source)
+	if err != nil {
+		return err
+	}
+	revision, err := run(ctx, c, stages)
 	var failure *pipeline.Failure
 	if !errors.As(err, &failure) || failure.Code != again {
-		return err
+		return check.after(ctx, revision, err)
 	}
 	if source == "-" {
 		return fmt.Errorf("%w: it asks to be run again, but standard input cannot be read twice; begin anew", err)
 	}
 	c.Log.Info("nothing is wrong, but " + failure.Stage + " asks to be run again; doing so, once")
-	return run(ctx, c, stages)
+	revision, err = run(ctx, c, stages)
+	return check.after(ctx, revision, err)
 }
 
 // findSource is what is to be read: what was said, or what the job's config says.
@@ -167,7 +178,7 @@ func stages(c *app.Context, dir, source string) ([]pipeline.Stage, error) {
 
 // run runs the pipeline once. What its stages tell goes on to whoever listens to us; a failure only of the stage that
 // failed by itself.
-func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
+func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) (revision string, err error) {
 	begin := c.Now()
 	var committed *event.Event
 	failed := make(map[string]event.Event)
@@ -185,7 +196,7 @@ func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
 	if source := stages[0].Args[len(stages[0].Args)-1]; source == "-" {
 		o.Stdin = c.Stdin
 	}
-	err := pipeline.Run(ctx, stages, o)
+	err = pipeline.Run(ctx, stages, o)
 	if failure := (*pipeline.Failure)(nil); errors.As(err, &failure) {
 		if e, told := failed[failure.Stage]; told {
 			c.Events.Emit(e)
@@ -198,6 +209,7 @@ func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) error {
 	if err == nil && committed != nil {
 		c.Log.Info(fmt.Sprintf("revision %s of %s: %s, of which %s changed; %s stored; took %s", committed.Revision, committed.Job,
 			app.Bytes(committed.Total), app.Bytes(committed.Changed), app.Bytes(committed.Stored), app.Duration(c.Now().Sub(begin))))
+		revision = committed.Revision
 	}
-	return err
+	return revision, err
 }

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-restore")
+	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-restore", "backy/cmd/backy-scrub")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the stages: %v\n%s", err, out)
 	}

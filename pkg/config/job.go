@@ -34,6 +34,7 @@ const maxFile = 1 << 20
 //	  daily: {interval: 1d, keep: 9}
 //	  weekly: {interval: 1w, keep: 5}
 //	min-age: 2d
+//	spot-check: {share: 1%, time: 5m}
 //
 // A revision's tag expires once there are keep newer ones with it, and it is older than keep times interval.
 type Job struct {
@@ -41,6 +42,9 @@ type Job struct {
 
 	// MinAge is the age below which a revision is forgotten only by force, and never expires; 0 where there is none.
 	MinAge time.Duration
+
+	// Spot is what is checked after a backup.
+	Spot SpotCheck
 
 	rules       schedule.Schedule
 	scheduleErr error
@@ -89,6 +93,7 @@ func ParseJob(text []byte, path string) (*Job, error) {
 		Source   ast.Node `yaml:"source"`
 		Schedule ast.Node `yaml:"schedule"`
 		MinAge   ast.Node `yaml:"min-age"`
+		Spot     ast.Node `yaml:"spot-check"`
 	}
 	if err := decode(text, &raw); err != nil {
 		return nil, located(path, err)
@@ -105,6 +110,9 @@ func ParseJob(text []byte, path string) (*Job, error) {
 		if job.MinAge, err = parseDuration(raw.MinAge); err != nil {
 			return nil, located(path, err)
 		}
+	}
+	if job.Spot, err = parseSpot(raw.Spot); err != nil {
+		return nil, located(path, err)
 	}
 	return job, nil
 }
