@@ -103,7 +103,6 @@ func TestSoakDiskFull(t *testing.T) {
 				done++
 			} else {
 				oneLine(t, store, 1, "is full")
-
 				if answer != "" {
 					t.Errorf("it answers all the same: %s", answer)
 				}

@@ -146,8 +146,9 @@ func TestSoakKill(t *testing.T) {
 	rnd := newRandom(t)
 	var k *killing
 	killed, reused, committed := map[string]int{}, int64(0), 0
-	rounds := soak(20, 200)
-	for n := range rounds {
+	kills, rounds := 0, 0
+	for n := 0; kills < soak(20, 200) && n < soak(100, 1000); n++ {
+		rounds++
 		if n%5 == 0 {
 			k = newKilling(t, rnd)
 		}
@@ -161,6 +162,7 @@ func TestSoakKill(t *testing.T) {
 		was := len(k.disks)
 		if k.kill(victim, atCommit) {
 			killed[names[victim]]++
+			kills++
 		}
 		k.look()
 		if len(k.disks) > was {

@@ -140,3 +140,32 @@ func kept(r *repo.Repo, rev repo.Revision, disk []byte) error {
 	}
 	return restored(r, again, disk)
 }
+
+// TestInitIsDurable makes a repository in a directory that is made on the way, and loses all names that nobody made
+// durable.
+func TestInitIsDurable(t *testing.T) {
+	for _, not := range []string{"", ".", "a", "a/srv", "a/srv/.backy"} {
+		t.Run("without the fsync of "+not, func(t *testing.T) {
+			base := t.TempDir()
+			f := &forgetful{t, base, map[string]bool{base: true}}
+			_, err := repo.Init(filepath.Join(base, "a/srv"), block, world(durable.Ops{FsyncDir: func(d *os.File) error {
+				name, err := filepath.Rel(base, d.Name())
+				if name != not {
+					f.entries(d.Name())
+				}
+				return err
+			}}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.cut()
+			r, _, err := repo.Open(filepath.Join(base, "a/srv"), world(durable.Ops{}))
+			if err == nil {
+				_, err = backup(r, "vm1", "disk", distinct(newRandom(t), 2))
+			}
+			if (err != nil) != (not != "") {
+				t.Errorf("without the fsync of %q: %v", not, err)
+			}
+		})
+	}
+}
