@@ -79,6 +79,7 @@ is stored. The revision keeps its id, and its tags unless others are given.`,
 		unprotectVerb,
 		forgetVerb,
 		distrustVerb,
+		duVerb,
 		purgeVerb,
 	},
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,7 +73,13 @@ func noisy(n int64, seed uint64, blocks ...int64) *repotest.Disk {
 }
 
 func options(f *repotest.Fixture) scrub.Options {
-	return scrub.Options{Repo: f.Repo, Share: 1, Now: f.Now, Log: repotest.Quiet}
+	var mu sync.Mutex
+	now := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return f.Now()
+	}
+	return scrub.Options{Repo: f.Repo, Share: 1, Now: now, Log: repotest.Quiet}
 }
 
 func run(t testing.TB, o scrub.Options) scrub.Report {
