@@ -39,11 +39,11 @@ type Options struct {
 	// Changed takes the sample out of the blocks alone that the revision does not have in common with its base.
 	Changed bool
 
-	Lift     bool       // a distrust that an operator spoke is lifted from a revision that was read whole and is right
-	HealFrom *repo.Repo // good copies of what is bad are taken from there; or nil
-	Workers  int        // 0: as many as there are cores
+	Lift     bool             // a distrust that an operator spoke is lifted from a revision that was read whole and is right
+	HealFrom *repo.Repo       // good copies of what is bad are taken from there; or nil
+	Workers  int              // 0: as many as there are cores
 	Now      func() time.Time // safe for concurrent use
-	Random   *rand.Rand // of samples; nil is a good one
+	Random   *rand.Rand       // of samples; nil is a good one
 	Log      *slog.Logger
 	Events   *event.Writer
 }
