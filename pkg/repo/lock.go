@@ -94,7 +94,14 @@ func (r *Repo) await(ctx context.Context, name, what string) (*Lock, error) {
 // Unlock gives the lock back.
 func (l *Lock) Unlock() {
 	_ = l.file.Truncate(0) // who held it is of no interest any more
-	l.file.Close()
+	release(l.file)
+}
+
+// release unlocks and closes a file. Closing it alone would do, were it not for processes that this one starts meanwhile:
+// until they execute their program they have the file open, too.
+func release(f *os.File) {
+	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+	f.Close()
 }
 
 // lockName is a job's name as a file's name.

@@ -90,7 +90,7 @@ func (s *Session) Alive() error {
 // Close ends the session.
 func (s *Session) Close() {
 	if s != nil {
-		s.file.Close()
+		release(s.file)
 	}
 }
 
