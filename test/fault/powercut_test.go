@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -26,6 +27,7 @@ type history struct {
 type acknowledged struct {
 	job, id string
 	mark    int
+	forget  int // mark from which on it may be gone, if not 0
 }
 
 func newHistory(r *recorder, name string, ops durable.Ops) *history {
@@ -44,6 +46,9 @@ func (h *history) backup(job string, disk []byte) {
 	h.disks[source] = disk
 	h.mu.Unlock()
 	rev, err := backup(h.repo, job, source, disk)
+	for again := (*repo.AgainError)(nil); errors.As(err, &again); { // there is a purge beside it
+		rev, err = backup(h.repo, job, source, disk)
+	}
 	if err != nil {
 		h.t.Errorf("back %s up: %v", source, err)
 		return
@@ -51,7 +56,27 @@ func (h *history) backup(job string, disk []byte) {
 	mark := h.mark()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.acked = append(h.acked, acknowledged{job, rev.ID, mark})
+	h.acked = append(h.acked, acknowledged{job: job, id: rev.ID, mark: mark})
+}
+
+// purge forgets a job's oldest revision, and frees what only that has reached.
+func (h *history) purge(job string) {
+	mark := h.mark()
+	h.mu.Lock()
+	i := slices.IndexFunc(h.acked, func(a acknowledged) bool { return a.job == job && a.forget == 0 })
+	h.acked[i].forget = mark
+	id := h.acked[i].id
+	h.mu.Unlock()
+	j, err := h.repo.Job(job)
+	if err == nil {
+		err = j.Forget(ctx, []string{id}, repo.Guard{})
+	}
+	if err == nil {
+		_, err = h.repo.Purge(ctx, repo.PurgeOptions{Force: true})
+	}
+	if held := (*repo.HeldError)(nil); err != nil && !errors.As(err, &held) {
+		h.t.Errorf("forget %s and purge: %v", id, err)
+	}
 }
 
 // kept fails unless the repository, as a power cut after n writes left it, has all that was acknowledged by then, and
@@ -65,24 +90,36 @@ func (h *history) kept(mnt string, n int) (*repo.Repo, error) {
 		return nil, err
 	}
 	for _, a := range h.acked {
-		if a.mark <= n && !listed(r, a.job, a.id) {
+		if gone := a.forget > 0 && a.forget <= n; a.mark <= n && !gone && !listed(r, a.job, a.id) {
 			return nil, fmt.Errorf("revision %s of %s was acknowledged after %d writes and is not there", a.id, a.job, a.mark)
 		}
 	}
 	return r, allWhole(r, func(rev repo.Revision) []byte { return h.disks[rev.Source] })
 }
 
-// goesOn fails unless backups go on in what a power cut has left.
+// goesOn fails unless backups and purges go on in what a power cut has left.
 func (h *history) goesOn(r *repo.Repo, rnd *rand.Rand) error {
-	for job, disk := range map[string][]byte{"vm1": newDisk(rnd, 4), "x/y/new": newDisk(rnd, 1)} {
-		source := fmt.Sprintf("%s:after %d", job, rnd.Uint64())
-		rev, err := backup(r, job, source, disk)
+	after := map[string][]byte{"vm1": newDisk(rnd, 4), "x/y/new": newDisk(rnd, 1)}
+	for job, disk := range after {
+		rev, err := backup(r, job, job, disk)
 		if err == nil {
 			err = restored(r, rev, disk)
 		}
 		if err != nil {
 			return fmt.Errorf("the next backup: %w", err)
 		}
+	}
+	if _, err := r.Purge(ctx, repo.PurgeOptions{Force: true}); err != nil {
+		return fmt.Errorf("the next purge: %w", err)
+	}
+	err := allWhole(r, func(rev repo.Revision) []byte {
+		if disk, ok := after[rev.Source]; ok {
+			return disk
+		}
+		return h.disks[rev.Source]
+	})
+	if err != nil {
+		return fmt.Errorf("after the next purge: %w", err)
 	}
 	return nil
 }
@@ -93,26 +130,51 @@ func TestSoakPowerCut(t *testing.T) {
 	fileSystems(t, func(t *testing.T, fs string) {
 		rnd := newRandom(t)
 		for range soak(1, 5) {
-			powerCuts(newHistory(newRecorder(t, fs), "srv", durable.Ops{}), rnd, soak(10, 20))
+			h := newHistory(newRecorder(t, fs), "srv", durable.Ops{})
+			h.twoJobs(rnd, nil)
+			h.powerCuts(rnd, soak(10, 20))
 		}
 	})
 }
 
-func powerCuts(h *history, rnd *rand.Rand, states int) {
+// TestSoakPowerCutPurge does the same with purges beside the backups. Both jobs are of one disk that goes back and forth
+// between contents, so that one writer looks for what the purge is about to take away, and the other brings it back.
+func TestSoakPowerCutPurge(t *testing.T) {
+	fileSystems(t, func(t *testing.T, fs string) {
+		rnd := newRandom(t)
+		for range soak(1, 5) {
+			h := newHistory(newRecorder(t, fs), "srv", durable.Ops{})
+			h.twoJobs(rnd, h.purge)
+			h.powerCuts(rnd, soak(10, 20))
+		}
+	})
+}
+
+// twoJobs backs up two jobs at the same time. After each backup but the first of a job, it does something beside.
+func (h *history) twoJobs(rnd *rand.Rand, beside func(job string)) {
 	h.t.Helper()
 	var both sync.WaitGroup
+	disk := newDisk(rnd, 4+rnd.IntN(30))
 	for _, job := range []string{"vm1", "group/a/vm2"} {
-		disks := [][]byte{newDisk(rnd, 4+rnd.IntN(30))}
-		for range 3 {
-			disks = append(disks, change(rnd, disks[len(disks)-1], 4))
+		disks := [][]byte{disk, change(rnd, disk, 4), disk, change(rnd, disk, 2)}
+		if beside == nil {
+			disks[2] = change(rnd, disk, 4)
 		}
 		both.Go(func() {
-			for _, disk := range disks {
+			for i, disk := range disks {
 				h.backup(job, disk)
+				if i > 0 && beside != nil {
+					beside(job)
+				}
 			}
 		})
 	}
 	both.Wait()
+}
+
+// powerCuts ends the recording and looks at what power cuts would have left.
+func (h *history) powerCuts(rnd *rand.Rand, states int) {
+	h.t.Helper()
 	end := h.mark()
 	h.stop()
 	if h.t.Failed() {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // rig runs one of scripts/rigs and returns what it prints.
@@ -83,6 +84,11 @@ func (r *recorder) cut(n int, seed uint32, test func(mnt string)) {
 	}
 	rig(r.t, "crash-rig", args...)
 	defer os.Remove(image)
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("after %d writes, with seed %d", n, seed)
+		}
+	}()
 	if err := os.MkdirAll(mnt, 0o750); err != nil {
 		r.t.Fatal(err)
 	}
@@ -92,7 +98,12 @@ func (r *recorder) cut(n int, seed uint32, test func(mnt string)) {
 // mounted mounts an image while f runs, whatever becomes of that.
 func mounted(t *testing.T, image, mnt string, f func()) {
 	t.Helper()
-	run(t, "mount", "-o", "loop", image, mnt)
+	if out, err := exec.Command("mount", "-o", "loop", image, mnt).CombinedOutput(); err != nil {
+		// Once more: somebody who just looks at a loop device that is used again makes the kernel keep what it was.
+		t.Logf("mount %s: %v\n%s", image, err, out)
+		time.Sleep(time.Second)
+		run(t, "mount", "-o", "loop", image, mnt)
+	}
 	defer run(t, "umount", mnt)
 	f()
 }
