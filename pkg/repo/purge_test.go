@@ -302,3 +302,109 @@ func TestPurgeCancelled(t *testing.T) {
 	whole(t, j, kept)
 	empty(t, j.repo, "limbo")
 }
+
+// A job that is moved back and forth all the time is found, or it is said that it may not have been.
+func TestPurgeFindsJobsThatAreMoved(t *testing.T) {
+	j := newJob(t)
+	r := stored(t, j, "", content{"a"})
+	var places []string
+	for i := range 40 { // it takes a while to walk past these
+		dir := filepath.Join(j.repo.Base, string(rune('A'+i/26))+string(rune('a'+i%26)), "x")
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, filepath.Join(dir, "job"))
+	}
+	place := j.Dir()
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			to := places[i%2*(len(places)-1)]
+			if os.Rename(place, to) == nil {
+				place = to
+			}
+		}
+	}()
+	found, said := 0, 0
+	for range 100 {
+		list, err := j.repo.everyRevision(ctx)
+		switch more := (*AgainError)(nil); {
+		case errors.As(err, &more):
+			said++
+		case err != nil:
+			t.Fatal(err)
+		case len(list) == 0:
+			t.Error("it was missed, and nothing was said")
+		case list[0].ID == r.ID:
+			found++
+		}
+	}
+	close(stop)
+	<-stopped
+	t.Logf("found %d times, said so %d times", found, said)
+}
+
+// Of two copies, that in place stays: it may have been stored to heal the one in limbo. Where both are one file, one name
+// goes.
+func TestPurgeMovesBackWithoutReplacing(t *testing.T) {
+	for _, same := range []bool{false, true} {
+		j := newJob(t)
+		r := stored(t, j, "", content{"a"})
+		key := object.Key{Kind: object.Chunk, Name: chunksOf(t, j, r)[0]}
+		limbo := j.repo.path("limbo", "1", filepath.FromSlash(key.String()))
+		if err := os.MkdirAll(filepath.Dir(limbo), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if same {
+			os.Link(j.repo.pool.Path(key), limbo)
+		} else {
+			write(t, limbo, "bad")
+		}
+		write(t, j.repo.path("limbo", "1", recordFile), recordFormat+"\n"+recordEnd+"\n")
+		if report := purged(t, j.repo, PurgeOptions{}); report.Back.Objects != 1 {
+			t.Errorf("%+v", report)
+		}
+		whole(t, j, r)
+		empty(t, j.repo, "limbo")
+	}
+}
+
+func chunksOf(t *testing.T, j *Job, r Revision) (names []object.Name) {
+	t.Helper()
+	pages, err := blockmap.NewPages(j.repo.pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := blockmap.Walk(ctx, pages, r.Map(), blockmap.Visitor{Block: func(_ int64, _, name object.Name) error {
+		names = append(names, name)
+		return nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// A record that is not whole is none: it would read as if nobody had to be waited for.
+func TestRecordIsWholeOrNone(t *testing.T) {
+	j := newJob(t)
+	id := NewID()
+	for text, whole := range map[string]bool{
+		"": false, "format: 1\n": false, "end\n": false, "format: 1\nend": false, "format: 2\nend\n": false,
+		"format: 1\nwriter: x\nend\n": false, "format: 1\nwriter: " + id + "\n": false, "format: 1\nreader: " + id + "\nend\n": false,
+		"format: 1\nend\n": true, "format: 1\nwriter: " + id + "\nend\n": true,
+	} {
+		if err := os.MkdirAll(j.repo.path("limbo", "1"), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		write(t, j.repo.path("limbo", "1", recordFile), text)
+		if _, got, err := j.repo.readRecord("1"); got != whole || err != nil {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}

@@ -8,7 +8,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,52 +23,106 @@ const (
 // errVanished says that what was just listed is not there any more: a job may have been moved to where the walk has been.
 var errVanished = errors.New("it vanished")
 
+// walked is what a walk has found.
+type walked struct {
+	revisions map[string]bool // paths of .rev files
+	folders   map[string]folder
+}
+
+// folder is a directory as it was when it was read.
+type folder struct {
+	changed time.Time
+	below   map[string]bool // names of directories and .rev files
+}
+
 // everyRevision finds every .rev below the base directory, wherever it is. A job that is moved meanwhile can be missed by
-// a walk, also without an error, so it walks until two walks in a row find the same, and takes what any of them found.
+// a walk, also without an error. So after a walk it looks for what came to where the walk had been, walks until two walks
+// in a row find the same and nothing came, and takes what any of them found.
 func (r *Repo) everyRevision(ctx context.Context) ([]Revision, error) {
 	all := map[string]Revision{} // by path
 	var before map[string]bool
 	restarts := 0
 	for range maxWalks {
-		now := map[string]bool{}
+		now := walked{map[string]bool{}, map[string]folder{}}
 		err := r.walk(ctx, r.Base, now)
-		for path := range now {
+		for path := range now.revisions {
 			if _, known := all[path]; err == nil && !known {
-				all[path], err = r.revisionAt(path)
+				var rev Revision
+				if rev, err = r.revisionAt(path); err == nil {
+					all[path] = rev
+				}
 			}
+		}
+		quiet := false
+		if err == nil {
+			quiet, err = now.quiet()
 		}
 		switch {
 		case errors.Is(err, errVanished) && restarts < maxRestarts:
 			restarts++
-			maps.DeleteFunc(all, func(_ string, v Revision) bool { return v.ID == "" })
 			before = nil
-			continue
 		case errors.Is(err, errVanished):
 			return nil, again("list the revisions: %w; is something moved below %s all the time?", err, r.Base)
 		case err != nil:
 			return nil, fmt.Errorf("list the revisions: %w", err)
-		case before != nil && maps.Equal(before, now):
-			list := make([]Revision, 0, len(all))
-			for _, v := range all {
-				list = append(list, v)
-			}
-			return list, nil
+		case !quiet:
+			before = nil
+		case before != nil && maps.Equal(before, now.revisions):
+			return slices.Collect(maps.Values(all)), nil
+		default:
+			before = now.revisions
 		}
-		before = now
 	}
 	return nil, again("list the revisions: each time there are others; is something moved below %s all the time?", r.Base)
 }
 
-// walk notes the paths of the .rev files in a directory and below. What it cannot be sure of is an error.
-func (r *Repo) walk(ctx context.Context, path string, into map[string]bool) error {
+// quiet reports whether nothing new came into a directory since it was read.
+func (t walked) quiet() (bool, error) {
+	for path, f := range t.folders {
+		info, err := os.Stat(path)
+		if err != nil {
+			return false, vanished(path, err)
+		}
+		if info.ModTime().Equal(f.changed) {
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return false, vanished(path, err)
+		}
+		for _, e := range entries {
+			if matters(e) && !f.below[e.Name()] {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// matters reports whether there can be a revision behind an entry.
+func matters(e fs.DirEntry) bool {
+	return !e.Type().IsRegular() || strings.HasSuffix(e.Name(), revSuffix)
+}
+
+// walk notes the .rev files in a directory and below. What it cannot be sure of is an error.
+func (r *Repo) walk(ctx context.Context, path string, into walked) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return vanished(path, err)
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return vanished(path, err)
 	}
+	here := folder{info.ModTime(), map[string]bool{}}
+	into.folders[path] = here
 	for _, e := range entries {
+		if matters(e) {
+			here.below[e.Name()] = true
+		}
 		full := filepath.Join(path, e.Name())
 		id, isRev := strings.CutSuffix(e.Name(), revSuffix)
 		isRev = isRev && isID(id)
@@ -95,7 +151,7 @@ func (r *Repo) walk(ctx context.Context, path string, into map[string]bool) erro
 		case isRev && !mode.IsRegular():
 			return fmt.Errorf("%s is no regular file", full)
 		case isRev:
-			into[full] = true
+			into.revisions[full] = true
 		}
 	}
 	return nil
