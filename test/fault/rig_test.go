@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // rig runs one of scripts/rigs and returns what it prints.
@@ -99,10 +98,8 @@ func (r *recorder) cut(n int, seed uint32, test func(mnt string)) {
 func mounted(t *testing.T, image, mnt string, f func()) {
 	t.Helper()
 	if out, err := exec.Command("mount", "-o", "loop", image, mnt).CombinedOutput(); err != nil {
-		// Once more: somebody who just looks at a loop device that is used again makes the kernel keep what it was.
-		t.Logf("mount %s: %v\n%s", image, err, out)
-		time.Sleep(time.Second)
-		run(t, "mount", "-o", "loop", image, mnt)
+		log, _ := exec.Command("dmesg").Output() // the kernel says there what is wrong
+		t.Fatalf("mount %s: %v\n%s%s", image, err, out, log[max(0, len(log)-800):])
 	}
 	defer run(t, "umount", mnt)
 	f()
