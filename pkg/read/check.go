@@ -54,6 +54,7 @@ func (s *stage) checkMap(ctx context.Context) error {
 		s.mode = repo.ReadCompare
 	}
 	s.NoHoles = true
+	s.pool.fill()
 	return nil
 }
 

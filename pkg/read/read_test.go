@@ -199,6 +199,20 @@ func TestMapThatLies(t *testing.T) {
 	}
 }
 
+// The check ends at the first lie, while more blocks are on their way; the backup goes on all the same.
+func TestMapThatLiesEverywhere(t *testing.T) {
+	f := repotest.New(t)
+	f.Backup(filled(1, 40*block))
+	s := newSource(t, filled(2, 40*block))
+	for range 10 {
+		got, err := run(t, f, s, read.Options{Base: "last", Map: rbd(), Check: 40})
+		must(t, err)
+		if got.note.Mode != repo.ReadCompare || got.sent() != 40 {
+			t.Errorf("%+v; %d blocks sent", got.note, got.sent())
+		}
+	}
+}
+
 // The cursor of the map check comes round: after enough backups each block was looked at.
 func TestMapCheckComesRound(t *testing.T) {
 	f := repotest.New(t)

@@ -52,10 +52,8 @@ type pool struct {
 
 func newPool(s *stage) *pool {
 	workers := runtime.GOMAXPROCS(0)
-	p := &pool{stage: s, workers: workers, pieces: make(chan *piece, workers+inFlight)}
-	for range cap(p.pieces) {
-		p.pieces <- new(piece)
-	}
+	p := &pool{stage: s, workers: workers}
+	p.fill()
 	if f, ok := s.Out.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
 			p.pipe = f
@@ -66,6 +64,14 @@ func newPool(s *stage) *pool {
 		p.limiter = rate.NewLimiter(rate.Limit(s.Rate), int(s.block))
 	}
 	return p
+}
+
+// fill makes the pieces, anew after a run that ended early: those that were on their way then are not put back.
+func (p *pool) fill() {
+	p.pieces = make(chan *piece, p.workers+inFlight)
+	for range cap(p.pieces) {
+		p.pieces <- new(piece)
+	}
 }
 
 func (p *pool) get(ctx context.Context, block int64) (*piece, error) {
