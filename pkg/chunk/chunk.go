@@ -96,10 +96,10 @@ func (s *stage) describe(start time.Time) error {
 			return err
 		}
 		note, err := s.Repo.ReadNote(id)
-		switch s.noted = err == nil; {
+		switch s.noted = err == nil && note.Job == s.Job; {
 		case s.noted:
 			source, host, start, snapshot = note.Source, note.Host, note.Start, note.Snapshot
-		case !errors.Is(err, fs.ErrNotExist):
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 	}
