@@ -26,11 +26,18 @@ type StreamWriter struct {
 	tar *tar.Writer
 }
 
-// NewStreamWriter writes the first entry.
+// NewStreamWriter writes the first entry, at once: who stores the stream registers with what it says.
 func NewStreamWriter(w io.Writer, first keyval.Pairs) (*StreamWriter, error) {
 	s := &StreamWriter{buf: bufio.NewWriterSize(w, 64<<10)}
 	s.tar = tar.NewWriter(s.buf)
-	return s, s.entry(firstEntry, first.Bytes())
+	err := s.entry(firstEntry, first.Bytes())
+	if err == nil {
+		err = s.tar.Flush() // the padding
+	}
+	if err == nil {
+		err = s.buf.Flush()
+	}
+	return s, err
 }
 
 // Put writes one object.
