@@ -28,8 +28,8 @@ type ReadNote struct {
 	Cursor   int64  // where the next map check goes on, a block
 }
 
-// NoteRead writes a note, in place of an older one with its id. One that names a snapshot is durable.
-func (r *Repo) NoteRead(n ReadNote) error {
+// bytes is the text of the note.
+func (n ReadNote) bytes() []byte {
 	var p keyval.Pairs
 	p.SetInt("format", 1)
 	p.Set("job", n.Job)
@@ -43,9 +43,14 @@ func (r *Repo) NoteRead(n ReadNote) error {
 		p.SetInt("read-bytes", n.Bytes)
 		p.SetInt("cursor", n.Cursor)
 	}
+	return p.Bytes()
+}
+
+// NoteRead writes a note, in place of an older one with its id. One that names a snapshot is durable.
+func (r *Repo) NoteRead(n ReadNote) error {
 	ops, temp := r.Ops, r.path("reads", "."+n.ID)
 	_ = os.Remove(temp) // of a run that was killed
-	err := ops.WriteFile(temp, p.Bytes(), 0o640)
+	err := ops.WriteFile(temp, n.bytes(), 0o640)
 	if err == nil {
 		err = os.Rename(temp, r.path("reads", n.ID))
 	}
@@ -67,20 +72,30 @@ func (r *Repo) ReadNote(id string) (ReadNote, error) {
 	if err != nil {
 		return ReadNote{}, err
 	}
-	p, err := keyval.Parse(text)
-	n := ReadNote{ID: id, Job: p.Get("job"), Session: p.Get("session"), Source: p.Get("source"), Host: p.Get("host"), Snapshot: p.Get("snapshot"), Mode: p.Get("read")}
-	if err == nil {
-		n.Start, err = time.Parse(timeForm, p.Get("start"))
+	n, err := parseReadNote(text)
+	if n.ID = id; err != nil {
+		return n, fmt.Errorf("%s: %w", r.path("reads", id), err)
 	}
-	if err == nil && n.Mode != "" {
+	return n, nil
+}
+
+// parseReadNote reads what bytes writes. The id is not in it.
+func parseReadNote(text []byte) (ReadNote, error) {
+	p, err := keyval.Parse(text)
+	if err != nil {
+		return ReadNote{}, err
+	}
+	if f := p.Get("format"); f != "1" {
+		return ReadNote{}, fmt.Errorf("format %q of a read is not known to this version of backy", f)
+	}
+	n := ReadNote{Job: p.Get("job"), Session: p.Get("session"), Source: p.Get("source"), Host: p.Get("host"), Snapshot: p.Get("snapshot"), Mode: p.Get("read")}
+	if n.Start, err = time.Parse(timeForm, p.Get("start")); err == nil && n.Mode != "" {
 		if n.Bytes, err = p.Int("read-bytes"); err == nil {
 			n.Cursor, err = p.Int("cursor")
 		}
 	}
-	if err != nil {
-		return n, fmt.Errorf("%s: %w", r.path("reads", id), err)
-	}
-	return n, nil
+	n.Start = n.Start.UTC()
+	return n, err
 }
 
 // SweepReads removes the notes of earlier reads of this source by this job that nobody needs any more: whose revision is
