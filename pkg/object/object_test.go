@@ -186,6 +186,9 @@ func TestTarReadsStream(t *testing.T) {
 func FuzzStream(f *testing.F) {
 	whole := stream(f)
 	f.Add(whole)
+	if golden, err := os.ReadFile("testdata/two-objects.tar"); err == nil {
+		f.Add(golden)
+	}
 	f.Add(whole[:700])
 	f.Add(append(bytes.Clone(whole), 1))
 	f.Add([]byte("rbd diff v1\n"))
