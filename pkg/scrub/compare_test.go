@@ -190,4 +190,3 @@ func TestSampleWithoutSource(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 }
-
