@@ -56,7 +56,7 @@ func TestModel(t *testing.T) {
 	}
 	var done []backup
 	sizes := []int64{1, 1000, block, 3*block - 1, 5*block + 77, 1023 * block, 1024*block + 1, 1030*block - 3, 2100 * block}
-	for round := range 60 {
+	for round := range 30 {
 		size := sizes[r.IntN(len(sizes))]
 		if r.IntN(3) == 0 {
 			size += r.Int64N(block)
