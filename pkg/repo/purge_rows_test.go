@@ -271,7 +271,7 @@ func TestRow01TheStoreLooksForWhatTheStreamLeavesOut(t *testing.T) {
 func TestRow02APageInPlaceDoesNotVouch(t *testing.T) {
 	s := newStage(t)
 	r0 := s.store(content{"other"})
-	// The first writer publishes the root of B, and is killed before it publishes what is below.
+	// The first writer publishes the root of B, and is killed before it publishes the page over x.
 	j := s.jobs[1]
 	w1, err := j.NewWriter(WriterOptions{})
 	if err != nil {
@@ -280,9 +280,23 @@ func TestRow02APageInPlaceDoesNotVouch(t *testing.T) {
 	if err := w1.Begin("", object.Name{}, MinBlock); err != nil {
 		t.Fatal(err)
 	}
-	key, frame := objecttest.Object(t, object.Page, rootOf(t, diskB), 0)
-	if err := w1.Put(ctx, key, frame); err != nil {
+	enc, err := object.NewEncoder()
+	if err != nil {
 		t.Fatal(err)
+	}
+	z, frame := objecttest.Object(t, object.Chunk, "z", MinBlock)
+	put := func(key object.Key, frame []byte) {
+		if err := w1.Put(ctx, key, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(z, frame)
+	for _, text := range pagesOf(t, diskB)[1:] { // the first is that over x
+		frame, err := enc.Encode(nil, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(object.Key{Kind: object.Page, Name: object.Sum(text)}, frame)
 	}
 	if err := w1.pool.Publish(ctx); err != nil {
 		t.Fatal(err)
@@ -294,12 +308,11 @@ func TestRow02APageInPlaceDoesNotVouch(t *testing.T) {
 	s.over(r0)
 }
 
-// rootOf is the text of a disk's root page.
-func rootOf(t *testing.T, disk content) string {
+// pagesOf are the texts of a disk's pages, the root last.
+func pagesOf(t *testing.T, disk content) (pages [][]byte) {
 	t.Helper()
-	var last []byte
 	e := blockmap.NewEditor(blockmap.NewCursor(nil, blockmap.Map{BlockSize: MinBlock}), int64(len(disk))*MinBlock, func(_ object.Name, text []byte) error {
-		last = text
+		pages = append(pages, text)
 		return nil
 	})
 	for i, word := range disk {
@@ -314,7 +327,7 @@ func rootOf(t *testing.T, disk content) string {
 	if _, err := e.Finish(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return string(last)
+	return pages
 }
 
 func TestRow03AnObjectInLimboIsNotPresent(t *testing.T) {
@@ -409,6 +422,35 @@ func TestRow07And08And16RegistrationsOfReadersKeepWhatTheirRootsReach(t *testing
 	}
 	session.Close()
 	s.over()
+}
+
+func TestRow07RegistrationsAreListedAfterTheRevisions(t *testing.T) {
+	s := newStage(t)
+	r0 := s.store(diskB)
+	s.garbage(diskA)
+	w := s.writer(0, &r0, unsent(diskA))
+	w.to(StepCommit)
+	first := s.startPurge()
+	first.to(StepRegistrations)
+	rev := w.committed()
+	first.to(StepRecord) // the root of A is moved
+	first.to(StepFence)  // of the next pass
+	first.kill()
+	purge := s.startPurge()
+	purge.to(StepRevisions)
+	var session *Session
+	reader := s.actor(func(r *Repo) (err error) { session, _, err = r.Read(rev); return err })
+	reader.to(StepAlive)
+	s.forget(rev)
+	if err := purge.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.finish(); err != nil {
+		t.Fatal(err)
+	}
+	s.whole(rev)
+	session.Close()
+	s.over(r0)
 }
 
 func TestRow16RegistrationsOfWritersKeepWhatTheirRootsReach(t *testing.T) {
