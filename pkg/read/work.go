@@ -2,8 +2,10 @@ package read
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -35,6 +37,7 @@ type piece struct {
 	base    object.Name // of the block
 	unknown bool        // what the base has is not known, or is bad: what is there is emitted in any case
 
+	hash       hash.Hash // of what was read, in a comparison
 	zero, same bool
 	inCache    bool // it is passed on from where it is; buf has only its beginning
 }
@@ -103,13 +106,30 @@ func (p *pool) read(ctx context.Context, b *piece) error {
 	if err := p.wait(ctx, limit); err != nil {
 		return err
 	}
-	n, err := p.Disk.ReadAt(b.buf[:limit], b.block*p.block)
-	p.bytes.Add(int64(n))
-	if int64(n) == limit {
-		return nil
+	step := limit
+	if p.mode == repo.ReadCompare && !b.base.IsZero() {
+		b.hash, step = sha256.New(), atOnce
 	}
-	return fmt.Errorf("read %s at %d: %w", p.Source, b.block*p.block+int64(n), shrunk(err))
+	for at := int64(0); at < limit; {
+		part := b.buf[at:min(at+step, limit)]
+		n, err := p.Disk.ReadAt(part, b.block*p.block+at)
+		p.bytes.Add(int64(n))
+		if n < len(part) {
+			return fmt.Errorf("read %s at %d: %w", p.Source, b.block*p.block+at+int64(n), shrunk(err))
+		}
+		if b.hash != nil {
+			b.hash.Write(part)
+		}
+		at += int64(n)
+	}
+	if b.hash != nil {
+		b.hash.Write(b.buf[limit:])
+	}
+	return nil
 }
+
+// atOnce is how much is read before it is hashed, while it is still in the cache of the processor, bytes.
+const atOnce = 256 << 10
 
 // beginning is how much of a block is looked at to find out that it is not all zero, bytes.
 const beginning = 64 << 10
@@ -179,7 +199,11 @@ func (p *pool) work(ctx context.Context, b *piece) error {
 	}
 	b.same = b.zero && b.base.IsZero()
 	if !b.zero && !b.base.IsZero() {
-		b.same = object.Sum(b.buf) == b.base
+		if b.hash != nil {
+			b.same = object.Name(b.hash.Sum(nil)) == b.base
+		} else {
+			b.same = object.Sum(b.buf) == b.base
+		}
 	}
 	return nil
 }
