@@ -408,3 +408,30 @@ func TestRecordIsWholeOrNone(t *testing.T) {
 		}
 	}
 }
+
+// With Wait, purge ends when the writer that it waited for has ended and what it moved is gone.
+func TestPurgeWaits(t *testing.T) {
+	j := newJob(t)
+	first := stored(t, j, "", content{"a", "b", "c"})
+	kept := stored(t, j, "", content{"a", "b", "d"})
+	forgotten(t, j, first.ID)
+	w, err := j.NewWriter(WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Begin(kept.ID, kept.Root, MinBlock); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := Open(j.repo.Base, World{Now: j.repo.Now, Step: func(s Step, _ string) {
+		if s == StepRecord {
+			go w.Close() // once it is waited for
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := purged(t, r, PurgeOptions{Wait: true}); report.Freed.Objects != 2 || len(report.Limbo) != 0 {
+		t.Errorf("%+v", report)
+	}
+	whole(t, j, kept)
+}
