@@ -284,6 +284,16 @@ func (r *Repo) path(parts ...string) string {
 	return filepath.Join(append([]string{r.Base, Dot}, parts...)...)
 }
 
+// Sync makes durable what is in the repository, whoever put it there.
+func (r *Repo) Sync() error {
+	d, err := os.Open(r.path())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return r.Ops.FS(d)
+}
+
 // Objects reads the repository's objects.
 func (r *Repo) Objects() *dir.Pool { return r.pool }
 

@@ -62,6 +62,11 @@ func (s *scrub) keys(want func(finding) bool) []object.Key {
 
 // clear takes the marks of objects away that are good.
 func (s *scrub) clear() error {
+	if len(s.cleared) > 0 { // a backup beside this may have put the good copy there, and not have made it durable yet
+		if err := s.Repo.Sync(); err != nil {
+			return err
+		}
+	}
 	for _, key := range s.cleared {
 		if !s.marks[key] {
 			continue
