@@ -165,9 +165,9 @@ func (r *run) copy(ctx context.Context) error {
 	if memory <= 0 {
 		memory = DefaultMemory
 	}
-	// Each worker has a frame and a block; two more blocks wait for their turn.
-	workers = max(1, min(workers, int(memory/(2*r.Revision.Block))-1))
-	n := workers + 2
+	// Each worker has a frame; there are two blocks for each, of which one is being written, and two more wait for their turn.
+	workers = max(1, min(workers, (int(memory/r.Revision.Block)-2)/3))
+	n := 2*workers + 2
 	r.benches, r.buffers = make(chan *bench, workers), make(chan []byte, n)
 	for range workers {
 		dec, err := object.NewDecoder(int(r.Revision.Block))
@@ -179,7 +179,7 @@ func (r *run) copy(ctx context.Context) error {
 	for range n {
 		r.buffers <- nil // made when it is needed: an empty disk takes none
 	}
-	if err := parallel.Ordered(ctx, workers, n, r.feed, r.work, r.emit); err != nil {
+	if err := parallel.Ordered(ctx, 2*workers, n, r.feed, r.work, r.emit); err != nil {
 		return err
 	}
 	r.closeDamage()
