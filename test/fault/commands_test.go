@@ -17,7 +17,7 @@ import (
 var bin string
 
 var build = sync.OnceValue(func() error {
-	out, err := exec.Command("go", "build", "-o", bin, "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin, "backy/cmd/...").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build the commands: %w\n%s", err, out)
 	}
