@@ -14,7 +14,7 @@ import (
 
 	"backy/pkg/app"
 	"backy/pkg/config"
-	"backy/pkg/open"
+	"backy/pkg/pipeline"
 	"backy/pkg/schedule"
 )
 
@@ -49,25 +49,8 @@ func newChecks(c *app.Context, dir, source string) (*checks, error) {
 			return nil, app.Usagef("--spot-time: %w", err)
 		}
 	}
-	k.since = look(source)
+	k.since = pipeline.Look(source)
 	return k, nil
-}
-
-// look is what can be seen of a source whose changes can be seen: of a regular file.
-func look(source string) string {
-	a, err := open.Parse(source)
-	if err != nil || a.Scheme != "file" || source == "-" {
-		return ""
-	}
-	info, err := os.Stat(a.Rest)
-	if err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	var st unix.Stat_t
-	if unix.Stat(a.Rest, &st) != nil {
-		return ""
-	}
-	return fmt.Sprintf("%d,%d,%d", st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 }
 
 // after makes the checks of a revision that was made; err is how the backup ended. A check that could not be made takes
@@ -76,7 +59,7 @@ func (k *checks) after(ctx context.Context, revision string, err error) error {
 	if err != nil || revision == "" {
 		return err
 	}
-	path, err := find("backy-scrub")
+	path, err := pipeline.Find("backy-scrub")
 	if err != nil {
 		k.Log.Warn("the backup is made, but not checked: " + err.Error())
 		return nil

@@ -14,7 +14,6 @@ import (
 
 	"backy/pkg/app"
 	"backy/pkg/config"
-	"backy/pkg/event"
 	"backy/pkg/pipeline"
 )
 
@@ -74,9 +73,6 @@ zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
 // grace is how long the stages may take to end; ours is longer, to see them end.
 const grace = 5 * time.Second
 
-// The exit code that asks to run a pipeline again.
-const again = 75
-
 func backup(ctx context.Context, c *app.Context) error {
 	dir := c.Backupdir
 	if dir == "" {
@@ -89,24 +85,11 @@ func backup(ctx context.Context, c *app.Context) error {
 	if c.IsSet("tags") && strings.Trim(c.String("tags"), ", ") == "" {
 		return app.Usagef("-t names no tags; leave it out to get those that are due")
 	}
-	stages, err := stages(c, dir, source)
-	if err != nil {
-		return err
-	}
 	check, err := newChecks(c, dir, source)
 	if err != nil {
 		return err
 	}
-	revision, err := run(ctx, c, stages)
-	var failure *pipeline.Failure
-	if !errors.As(err, &failure) || failure.Code != again {
-		return check.after(ctx, revision, err)
-	}
-	if source == "-" {
-		return fmt.Errorf("%w: it asks to be run again, but standard input cannot be read twice; begin anew", err)
-	}
-	c.Log.Info("nothing is wrong, but " + failure.Stage + " asks to be run again; doing so, once")
-	revision, err = run(ctx, c, stages)
+	revision, err := run(ctx, c, dir, source)
 	return check.after(ctx, revision, err)
 }
 
@@ -145,63 +128,40 @@ func checkSource(source string, job *config.Job) error {
 	return app.Usagef("%s: there is no such file or device. SOURCE is the disk to back up; tags are given with -t: %s", source, example)
 }
 
-// stages are the commands of the pipeline with their flags.
-func stages(c *app.Context, dir, source string) ([]pipeline.Stage, error) {
-	shared := append(append([]string{"-b", dir}, c.CommonArgs()...), pipeline.Events()...)
-	flags := map[string][]string{
-		"backy-read":  {"map", "alloc", "size", "no-holes", "direct", "limit-rate"},
-		"backy-chunk": {"memory"},
-		"backy-store": {"tags", "force", "min-free"},
+// pipe is the pipeline with its flags.
+func pipe(c *app.Context, dir, source string) *pipeline.Backup {
+	b := &pipeline.Backup{Dir: dir, Source: source, Shared: c.CommonArgs(), Again: func(stage string) {
+		c.Log.Info("nothing is wrong, but " + stage + " asks to be run again; doing so, once")
+	}}
+	if base := c.String("base"); base != "none" {
+		b.Base = base
 	}
-	var list []pipeline.Stage
-	for _, name := range []string{"backy-read", "backy-chunk", "backy-store"} {
-		path, err := find(name)
-		if err != nil {
-			return nil, err
-		}
-		args := append([]string(nil), shared...)
-		for _, f := range flags[name] {
+	for _, stage := range []struct {
+		to    *[]string
+		names []string
+	}{
+		{&b.Read, []string{"map", "alloc", "size", "no-holes", "direct", "limit-rate"}},
+		{&b.Chunk, []string{"memory"}},
+		{&b.Store, []string{"tags", "force", "min-free"}},
+	} {
+		for _, f := range stage.names {
 			if c.IsSet(f) {
-				args = append(args, fmt.Sprintf("--%s=%v", f, c.Value(f)))
+				*stage.to = append(*stage.to, fmt.Sprintf("--%s=%v", f, c.Value(f)))
 			}
 		}
-		if name == "backy-read" {
-			if base := c.String("base"); base != "none" {
-				args = append(args, "--base="+base)
-			}
-			args = append(args, "--", source)
-		}
-		list = append(list, pipeline.Stage{Name: name, Path: path, Args: args})
 	}
-	return list, nil
+	return b
 }
 
-// run runs the pipeline once. What its stages tell goes on to whoever listens to us; a failure only of the stage that
-// failed by itself.
-func run(ctx context.Context, c *app.Context, stages []pipeline.Stage) (revision string, err error) {
+// run makes the backup and tells of it.
+func run(ctx context.Context, c *app.Context, dir, source string) (revision string, err error) {
 	begin := c.Now()
-	var committed *event.Event
-	failed := make(map[string]event.Event)
 	var result bytes.Buffer // one line, or none; it must not meet the progress bar
-	o := pipeline.Options{Stdout: &result, Stderr: c.Stderr, Grace: grace, Events: func(e event.Event) {
-		switch e.Kind {
-		case event.Failed:
-			failed["backy-"+e.Stage] = e
-			return
-		case event.Committed:
-			committed = &e
-		}
-		c.Events.Emit(e)
-	}}
-	if source := stages[0].Args[len(stages[0].Args)-1]; source == "-" {
+	o := pipeline.Options{Stdout: &result, Stderr: c.Stderr, Grace: grace, Events: c.Events.Emit}
+	if source == "-" {
 		o.Stdin = c.Stdin
 	}
-	err = pipeline.Run(ctx, stages, o)
-	if failure := (*pipeline.Failure)(nil); errors.As(err, &failure) {
-		if e, told := failed[failure.Stage]; told {
-			c.Events.Emit(e)
-		}
-	}
+	committed, err := pipe(c, dir, source).Run(ctx, o)
 	c.EndProgress()
 	if _, werr := c.Stdout.Write(result.Bytes()); err == nil && werr != nil {
 		err = fmt.Errorf("the backup is made, but to tell of it failed: %w", werr)

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"backy/pkg/app"
+	"backy/pkg/pipeline"
 )
 
 // verb is one that another command has.
@@ -53,7 +50,7 @@ func elsewhere() []app.Command {
 		if usage == "" {
 			continue
 		}
-		if _, err := find(v.command); err != nil {
+		if _, err := pipeline.Find(v.command); err != nil {
 			usage += " (" + v.command + " is not installed)"
 		}
 		list = append(list, app.Command{Name: v.name, Usage: usage})
@@ -79,7 +76,7 @@ func handOver(argv []string) (code int, ok bool) {
 
 // exec becomes the verb's command. It returns only if it cannot.
 func (v verb) exec(args []string) error {
-	path, err := find(v.command)
+	path, err := pipeline.Find(v.command)
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.name, err)
 	}
@@ -88,29 +85,4 @@ func (v verb) exec(args []string) error {
 		argv = append(argv, v.name)
 	}
 	return fmt.Errorf("%s: run %s: %w", v.name, path, syscall.Exec(path, append(argv, args...), os.Environ()))
-}
-
-// find finds a command: where its variable (of backy-read, BACKY_READ) says, beside this program, or in PATH.
-func find(command string) (string, error) {
-	variable := strings.ToUpper(strings.ReplaceAll(command, "-", "_"))
-	if name := os.Getenv(variable); name != "" {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", variable, err)
-		}
-		return path, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	beside := filepath.Dir(self)
-	if path, err := exec.LookPath(filepath.Join(beside, command)); err == nil {
-		return path, nil
-	}
-	path, err := exec.LookPath(command)
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, exec.ErrDot) {
-		return "", fmt.Errorf("%s is not installed: it is neither in %s nor in PATH; %s can tell where it is", command, beside, variable)
-	}
-	return path, err
 }

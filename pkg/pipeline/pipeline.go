@@ -47,6 +47,13 @@ type Options struct {
 
 	// Grace is how long a stage that was told to end (SIGTERM) may take until it is killed; 0 is 5 s.
 	Grace time.Duration
+
+	Dir string   // where the stages run; "" is where this process does
+	Env []string // NAME=VALUE, beside the environment of this process
+
+	// Outlive lets the stages go on where this process is killed: they are not told to end then. Stdout and Stderr have
+	// to be nil or an *os.File, which the stages write to themselves; a pipe that nobody reads any more would end them.
+	Outlive bool
 }
 
 // Run starts the stages, each one's output being the next one's input, and waits for all of them. It returns nil if and
@@ -61,11 +68,15 @@ type Options struct {
 // ended. Where a stage cannot be started, the ones before it are ended.
 //
 // Each stage is the leader of a process group of its own, so that Ctrl-C reaches only us, and what a stage has started is
-// told to end with it; and each stage is told to end when this process ends, however that happens.
+// told to end with it; and, unless it is to outlive us, each stage is told to end when this process ends, however that
+// happens.
 func Run(ctx context.Context, stages []Stage, o Options) error {
 	p := &pipeline{o: o, failed: make(chan struct{})}
 	if p.o.Grace == 0 {
 		p.o.Grace = 5 * time.Second
+	}
+	if p.o.Outlive {
+		return p.run(ctx, stages)
 	}
 	// The kernel sends the parent's death signal when the thread that started the child ends, not the process: this
 	// goroutine keeps its thread to itself until all children have ended.
@@ -170,7 +181,14 @@ func (p *pipeline) start(stages []Stage) (err error) {
 	defer func() { err = errors.Join(err, closeFile(input)) }()
 	for i, s := range stages {
 		cmd := exec.Command(s.Path, s.Args...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if !p.o.Outlive {
+			cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+		}
+		cmd.Dir = p.o.Dir
+		if p.o.Env != nil {
+			cmd.Env = append(os.Environ(), p.o.Env...)
+		}
 		cmd.WaitDelay = time.Second // for what a stage has started, and left with its standard error
 		switch {
 		case input != nil:
@@ -218,7 +236,11 @@ func pipe() (read, write *os.File, err error) {
 func (p *pipeline) launch(s Stage, cmd *exec.Cmd) error {
 	c := &child{Stage: s, cmd: cmd, ended: make(chan struct{})}
 	var said *lines
-	if p.o.Stderr != nil {
+	switch {
+	case p.o.Stderr == nil:
+	case p.o.Outlive:
+		cmd.Stderr = p.o.Stderr
+	default:
 		said = &lines{mu: &p.mu, w: p.o.Stderr, over: c.told}
 		cmd.Stderr = said
 	}

@@ -20,6 +20,15 @@ import (
 // The test binary is also a front door that can be killed: it runs two stages that would never end, once it has said which
 // they are.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "be-a-scheduler" {
+		said, err := os.Create(os.Args[2] + "/said")
+		if err == nil {
+			script := fmt.Sprintf("echo $$ > %[1]s/a; while [ ! -e %[1]s/go ]; do sleep 0.01; done; echo words >&2; echo more; echo done > %[1]s/end", os.Args[2])
+			err = Run(context.Background(), sh(script, "cat"), Options{Outlive: true, Stderr: said, Stdout: said, Events: func(event.Event) {}})
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "be-a-front-door" {
 		forever := "echo $$ > " + os.Args[2] + "/%s; read never"
 		in, _, err := os.Pipe()

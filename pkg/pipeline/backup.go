@@ -1,0 +1,120 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"backy/pkg/event"
+	"backy/pkg/open"
+)
+
+// again is the exit code that asks to run a pipeline again.
+const again = 75
+
+// Backup is backy-read | backy-chunk | backy-store: one revision of one disk.
+type Backup struct {
+	Dir    string // the job's directory
+	Source string // the disk's address; "-" is Options.Stdin, which cannot be read again
+	Base   string // the revision to compare with, as backy-read names one; "" for none
+
+	Shared             []string // flags of all stages
+	Read, Chunk, Store []string // flags of one
+
+	// Again, if not nil, is told before the pipeline is run once more.
+	Again func(stage string)
+}
+
+// stages are the commands of the pipeline with their flags.
+func (b *Backup) stages() ([]Stage, error) {
+	var list []Stage
+	for _, s := range []struct {
+		name string
+		args []string
+	}{{"backy-read", b.Read}, {"backy-chunk", b.Chunk}, {"backy-store", b.Store}} {
+		path, err := Find(s.name)
+		if err != nil {
+			return nil, err
+		}
+		args := append([]string{"-b", b.Dir}, b.Shared...)
+		args = append(append(args, Events()...), s.args...)
+		if s.name == "backy-read" {
+			if b.Base != "" {
+				args = append(args, "--base="+b.Base)
+			}
+			args = append(args, "--", b.Source)
+		}
+		list = append(list, Stage{Name: s.name, Path: path, Args: args})
+	}
+	return list, nil
+}
+
+// Run makes the backup. Where a stage asks for it (exit code 75: what it built on went away meanwhile), all is run again,
+// once. The event is that of the commit; nil where there was none. o.Events gets what the stages tell, but of a failure
+// only what the stage tells that failed by itself. The error is that of the function Run.
+func (b *Backup) Run(ctx context.Context, o Options) (committed *event.Event, err error) {
+	stages, err := b.stages()
+	if err != nil {
+		return nil, err
+	}
+	committed, err = runOnce(ctx, stages, o)
+	var failure *Failure
+	if !errors.As(err, &failure) || failure.Code != again {
+		return committed, err
+	}
+	if b.Source == "-" {
+		return nil, fmt.Errorf("%w: it asks to be run again, but standard input cannot be read twice; begin anew", err)
+	}
+	if b.Again != nil {
+		b.Again(failure.Stage)
+	}
+	return runOnce(ctx, stages, o)
+}
+
+// runOnce runs the pipeline once. What its stages tell goes on to o.Events; a failure only of the stage that failed by
+// itself.
+func runOnce(ctx context.Context, stages []Stage, o Options) (committed *event.Event, err error) {
+	tell := o.Events
+	if tell == nil {
+		tell = func(event.Event) {}
+	}
+	failed := make(map[string]event.Event)
+	o.Events = func(e event.Event) {
+		switch e.Kind {
+		case event.Failed:
+			failed["backy-"+e.Stage] = e
+			return
+		case event.Committed:
+			committed = &e
+		}
+		tell(e)
+	}
+	err = Run(ctx, stages, o)
+	if failure := (*Failure)(nil); errors.As(err, &failure) {
+		if e, told := failed[failure.Stage]; told {
+			tell(e)
+		}
+	}
+	return committed, err
+}
+
+// Look is what can be seen of a source whose changes can be seen, of a regular file: SIZE,MTIME,CTIME, the times in
+// nanoseconds, as `backy-scrub spot --since` takes it. "" of all others.
+func Look(source string) string {
+	a, err := open.Parse(source)
+	if err != nil || a.Scheme != "file" || source == "-" {
+		return ""
+	}
+	info, err := os.Stat(a.Rest)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	var st unix.Stat_t
+	if unix.Stat(a.Rest, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d,%d,%d", st.Size, st.Mtim.Nano(), st.Ctim.Nano())
+}
