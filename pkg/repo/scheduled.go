@@ -10,7 +10,8 @@ func (r Revision) Good() bool { return r.StateErr == nil && r.State.Trust != Dis
 func Scheduled(list []Revision) []schedule.Revision {
 	all := make([]schedule.Revision, len(list))
 	for i, r := range list {
-		all[i] = schedule.Revision{ID: r.ID, Time: r.Time, Tags: r.State.Tags, Known: r.StateErr == nil, Good: r.Good(), Protected: r.State.Protected}
+		all[i] = schedule.Revision{ID: r.ID, Time: r.Time, Tags: r.State.Tags, Known: r.StateErr == nil, Good: r.Good(),
+			Protected: r.State.Protected, Duration: r.Duration, Read: r.Read}
 	}
 	return all
 }

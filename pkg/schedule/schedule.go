@@ -90,6 +90,8 @@ type Revision struct {
 	Known     bool // its state could be read; else its Tags, Good and Protected mean nothing, and it never goes
 	Good      bool // it is not distrusted
 	Protected bool
+	Duration  time.Duration // of the backup
+	Read      string        // how its disk was read: full, compare, map, foreign
 }
 
 // Ahead is how far a revision may lie ahead of the clock and still count as made just now. What is further ahead has an
@@ -114,15 +116,13 @@ func (s Schedule) Missed(revisions []Revision, now time.Time) []string {
 }
 
 func (s Schedule) missing(revisions []Revision, now time.Time, slack func(time.Duration) time.Duration) []string {
-	if s == nil {
-		s = Default()
-	}
+	s = s.rules()
 	due := []string{}
 	for _, tag := range s.Tags() {
 		interval := s[tag].Interval
 		since := now.Add(-interval + slack(interval))
 		if !slices.ContainsFunc(revisions, func(r Revision) bool {
-			return r.Known && r.Good && slices.Contains(r.Tags, tag) && r.Time.After(since) && !r.Time.After(now.Add(Ahead))
+			return r.succeeded(now) && slices.Contains(r.Tags, tag) && r.Time.After(since)
 		}) {
 			due = append(due, tag)
 		}
