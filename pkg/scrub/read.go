@@ -22,6 +22,7 @@ type item struct {
 	key    object.Key
 	length int64 // bytes that it has to hold, 0 for any
 	judged bool  // it was read already
+	limbo  bool  // it was in limbo when it was listed
 	end    bool  // all of a prefix came before
 	prefix int
 	err    error // of the object, or of the listing of the prefix
@@ -117,6 +118,9 @@ func (s *scrub) read(ctx context.Context, feed func(context.Context, func(*item)
 	return parallel.Ordered(ctx, s.Workers+ahead, 2*(s.Workers+ahead), feed, work, func(i *item) error {
 		if !i.end {
 			s.note(i.key, i.read, i.err)
+			if i.limbo && i.err != nil {
+				s.limbo[i.key] = true
+			}
 		}
 		return done(i)
 	})
@@ -222,12 +226,12 @@ func (s *scrub) prefixes(ctx context.Context, first, count int, yield func(*item
 		prefix := (first + n) % repo.Prefixes
 		end := &item{end: true, prefix: prefix}
 		for _, kind := range object.Kinds {
-			keys, err := s.Repo.Objects().List(kind, prefix)
+			items, err := s.items(kind, prefix)
 			if err != nil {
 				end.err = err
 			}
-			for _, key := range keys {
-				if s.late() || !yield(&item{key: key}) {
+			for _, i := range items {
+				if s.late() || !yield(i) {
 					return nil
 				}
 			}
@@ -237,6 +241,26 @@ func (s *scrub) prefixes(ctx context.Context, first, count int, yield func(*item
 		}
 	}
 	return ctx.Err()
+}
+
+// items are the objects of a kind under a prefix, each once. A purge beside this may move one that a revision reaches to
+// limbo, or back. Who looks there before and after he looks in place misses none.
+func (s *scrub) items(kind object.Kind, prefix int) ([]*item, error) {
+	pool := s.Repo.Objects()
+	before, err1 := pool.ListLimbo(kind, prefix)
+	inPlace, err2 := pool.List(kind, prefix)
+	after, err3 := pool.ListLimbo(kind, prefix)
+	var items []*item
+	seen := map[object.Key]bool{}
+	for n, keys := range [][]object.Key{inPlace, before, after} {
+		for _, key := range keys {
+			if !seen[key] {
+				seen[key] = true
+				items = append(items, &item{key: key, limbo: n > 0})
+			}
+		}
+	}
+	return items, errors.Join(err1, err2, err3)
 }
 
 // revisions reads what the revisions reach: all of the newest, and of each one before it what is not the same in the one

@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}}
+	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}, limbo: map[object.Key]bool{}}
 	s.report = Report{Time: s.start, Share: o.Share, Complete: true, Bad: []Bad{}, Revisions: []Verdict{}}
 	if err := s.run(ctx); err != nil {
 		return s.report, err
@@ -73,6 +73,7 @@ type scrub struct {
 	session    *repo.Session
 	marks      repo.Marks             // as they were at the start
 	found      map[object.Key]finding // what was found wrong, or could not be judged
+	limbo      map[object.Key]bool    // of found: what was in limbo
 	places     map[object.Key]*repo.Bad
 	cleared    []object.Key // marked ones that are good
 	damage     []damaged    // what each revision lost

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -238,55 +240,108 @@ func TestBadPage(t *testing.T) {
 	}
 }
 
-// Each of 200 flipped bits is found and named, one after the other, and the next backup with a scrub leaves all verified.
-func TestBitRot(t *testing.T) {
+// One random bit of each of 200 objects is flipped. Each flip that alters content is found and named, in all revisions that
+// have it, and the next backup with a scrub leaves all verified. In the soak they are flipped one after the other, each
+// after the one before was healed; else 50 at once.
+func TestSoakBitRot(t *testing.T) {
 	f := repotest.New(t)
 	blocks := make([]int64, 210)
 	for i := range blocks {
 		blocks[i] = int64(i)
 	}
 	d := noisy(209, 1, blocks...)
-	rev := backup(t, f, "vm1", d)
-	chunks := f.Chunks(rev)
-	r := rand.New(rand.NewPCG(7, 7))
-	for i := range 200 {
-		key := chunks[i]
-		path := f.Objects().Path(key)
+	revisions := []repo.Revision{backup(t, f, "vm1", d)}
+	d.WriteAt(repotest.Noise(rand.New(rand.NewPCG(3, 3)), block), 0) // so that block 0 is not the same in all
+	revisions = append(revisions, backup(t, f, "vm2", d))
+	chunks := f.Chunks(revisions[1])
+	atOnce, seed := 50, uint64(7)
+	if os.Getenv("BACKY_SOAK") == "full" {
+		atOnce, seed = 1, rand.Uint64()
+		t.Logf("seed %d", seed)
+	}
+	r := rand.New(rand.NewPCG(seed, 7))
+	altered := 0
+	order := r.Perm(200)
+	for len(order) > 0 {
+		altered += rot(t, f, r, chunks, order[:atOnce], revisions)
+		order = order[atOnce:]
+		revisions = append(revisions, backup(t, f, "vm2", d))
+		if report := run(t, options(f)); !report.Clean() {
+			t.Fatalf("after a backup: %+v", report)
+		}
+		for _, rev := range revisions {
+			trust(t, f, rev, "verified")
+		}
+	}
+	if altered < 190 { // some bits of a frame mean nothing
+		t.Errorf("only %d of 200 alter content", altered)
+	}
+}
+
+// rot flips a bit in some of the chunks, whose numbers are those of the blocks of vm2, and fails unless a scrub finds and
+// names just those that do not decode any more. It returns how many that were.
+func rot(t *testing.T, f *repotest.Fixture, r *rand.Rand, chunks []object.Key, victims []int, revisions []repo.Revision) int {
+	t.Helper()
+	dec, _ := object.NewDecoder(int(block))
+	want := map[string]bool{}
+	for _, i := range victims {
+		path := f.Objects().Path(chunks[i])
 		frame, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(frame) < 64<<10 {
+			t.Fatalf("%d bytes, %v", len(frame), err)
 		}
 		bit := r.IntN(8 * len(frame))
 		frame[bit/8] ^= 1 << (bit % 8)
 		if err := os.WriteFile(path, frame, 0o640); err != nil {
 			t.Fatal(err)
 		}
-	}
-	report := run(t, options(f))
-	found := map[string][]repo.Place{}
-	for _, b := range report.Bad {
-		found[b.Key] = b.Places
-	}
-	dec, _ := object.NewDecoder(int(block))
-	for i, key := range chunks {
-		frame, _ := os.ReadFile(f.Objects().Path(key))
-		_, err := dec.Decode(key, nil, frame)
-		places := found[key.String()]
-		if want := err != nil; want != (places != nil) {
-			t.Errorf("chunk %d: %v, and the report has %v", i, err, places)
-		} else if want && (len(places) != 1 || places[0].Revision != rev.ID || places[0].Offset != int64(i)*block) {
-			t.Errorf("chunk %d: %v", i, places)
+		if _, err := dec.Decode(chunks[i], nil, frame); err == nil {
+			continue
+		}
+		for _, rev := range revisions {
+			if i > 0 || rev.Job == "vm2" {
+				want[fmt.Sprintf("%s %s %d", chunks[i], rev.ID, int64(i)*block)] = true
+			}
 		}
 	}
-	if len(found) < 190 { // some bits of a frame mean nothing
-		t.Errorf("only %d of 200 alter content", len(found))
+	got := map[string]bool{}
+	report := run(t, options(f))
+	for _, b := range report.Bad {
+		for _, p := range b.Places {
+			got[fmt.Sprintf("%s %s %d", b.Key, p.Revision, p.Offset)] = true
+		}
 	}
-	second := backup(t, f, "vm1", d)
-	if report := run(t, options(f)); !report.Clean() {
-		t.Errorf("after a backup: %+v", report)
+	if !maps.Equal(got, want) {
+		t.Fatalf("found %v\nwant  %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
-	trust(t, f, rev, "verified")
-	trust(t, f, second, "verified")
+	return len(report.Bad)
+}
+
+// What a purge has moved to limbo is read, too: it may be on its way back. What nobody reaches is not looked after there.
+func TestLimboIsRead(t *testing.T) {
+	f := repotest.New(t)
+	d := noisy(5, 1, 0, 1, 2)
+	old := backup(t, f, "vm1", d)
+	gone := f.Chunks(old)[2]
+	d.WriteAt(repotest.Noise(rand.New(rand.NewPCG(4, 4)), block), 2*block)
+	rev := backup(t, f, "vm1", d)
+	j, _ := f.Repo.Job("vm1")
+	if err := j.Forget(ctx, []string{old.ID}, repo.Guard{}); err != nil {
+		t.Fatal(err)
+	}
+	needed := f.Chunks(rev)[1]
+	for _, key := range []object.Key{gone, needed} {
+		f.Spoil(key, false)
+		limbo := filepath.Join(f.Repo.Base, repo.Dot, "limbo", "1", filepath.FromSlash(key.String()))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(limbo), 0o750), os.Rename(f.Objects().Path(key), limbo)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := run(t, options(f))
+	if len(report.Bad) != 1 || report.Bad[0].Key != needed.String() || len(report.Bad[0].Places) != 1 {
+		t.Errorf("%+v", report.Bad)
+	}
+	trust(t, f, rev, "distrusted damage", at(1, block))
 }
 
 // Runs of a share go round: each object is read once, and what is bad is found in one of them.

@@ -133,7 +133,8 @@ func (s *scrub) survey(ctx context.Context, look bool) error {
 	return s.clear()
 }
 
-// mark marks what is bad, with the places that reach it. What is missing and reached by no revision is none of ours.
+// mark marks what is bad, with the places that reach it. What no revision reaches is none of ours if it is missing, or was
+// in limbo.
 func (s *scrub) mark() error {
 	old, err := s.Repo.Bads()
 	if err != nil {
@@ -146,7 +147,7 @@ func (s *scrub) mark() error {
 	for _, key := range s.keys(finding.bad) {
 		f, places := s.found[key], s.places[key]
 		missing := errors.Is(f.err, object.ErrNotExist)
-		if missing && places == nil && !s.marks[key] {
+		if (missing || s.limbo[key]) && places == nil && !s.marks[key] {
 			delete(s.found, key)
 			continue
 		}

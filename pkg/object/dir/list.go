@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"backy/pkg/object"
 )
 
@@ -17,6 +19,23 @@ const Prefixes = 1 << 12
 // their names. What is no object's file is passed over.
 func (p *Pool) List(kind object.Kind, prefix int) ([]object.Key, error) {
 	return list(p.root, kind, prefix)
+}
+
+// ListLimbo is List for the objects in limbo, whatever the epoch. One may be told twice.
+func (p *Pool) ListLimbo(kind object.Kind, prefix int) ([]object.Key, error) {
+	epochs, err := os.ReadDir(filepath.Join(p.root, Limbo))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list limbo: %w", err)
+	}
+	var keys []object.Key
+	for _, epoch := range epochs {
+		more, err := list(filepath.Join(p.root, Limbo, epoch.Name()), kind, prefix)
+		if err != nil && !errors.Is(err, unix.ENOTDIR) {
+			return nil, err
+		}
+		keys = append(keys, more...)
+	}
+	return keys, nil
 }
 
 func list(root string, kind object.Kind, prefix int) ([]object.Key, error) {
