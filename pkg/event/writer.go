@@ -31,7 +31,7 @@ type stage struct {
 
 // NewWriter returns a Writer that writes each event to w as one line of JSON, in a single Write, so that several
 // processes may share a pipe or a file opened for appending. The texts of defaults (Job, Revision, Stage, Host, Task) are
-// filled in where an event has none, and so is the time, by now.
+// filled in where an event has none, and so are the time, by now, and the id.
 //
 // Events never stop the work: after the first error of w nothing more is written; see Err.
 func NewWriter(w io.Writer, defaults Event, now func() time.Time) *Writer {
@@ -68,6 +68,7 @@ func (w *Writer) Emit(e Event) {
 	fill(&e.Stage, w.defaults.Stage)
 	fill(&e.Host, w.defaults.Host)
 	fill(&e.Task, w.defaults.Task)
+	e.ID = e.Identity()
 	if e.Kind != Progress {
 		w.flush()
 		w.write(e)

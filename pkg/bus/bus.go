@@ -1,0 +1,191 @@
+// Package bus carries events and work over NATS: the events that a scheduler publishes, and the queue of jobs that are
+// due. The server is embedded (JetStream, state below the base directory, a listener on the loopback address), or an
+// existing one. doc/events.md has subjects and streams.
+//
+// Delivery is at least once: who handles an event or a piece of work may see it again, and must do nothing wrong then.
+// Nothing here is the truth. What is lost with the state of the server (events, and what was queued) follows again from
+// the repository; see package sched.
+package bus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Options say where the bus is. With URL it is an existing server with JetStream, otherwise one that Open starts.
+type Options struct {
+	URL   string // nats://HOST:PORT or tls://HOST:PORT, several separated by commas; "" embeds a server
+	Token string // of the server at URL, or ""
+
+	Dir  string // state of the embedded server: BASE/.backy/nats. One process at a time
+	Port int    // of its listener on 127.0.0.1; 0 is any that is free. DIR/url tells which
+
+	MaxAge   time.Duration // events older than this go; 0 is 30 days
+	MaxBytes int64         // the oldest events go where they take more than this; 0 is 1 GiB
+
+	Log *slog.Logger     // nil is none
+	Now func() time.Time // for events without a time
+}
+
+const (
+	defaultAge   = 30 * 24 * time.Hour
+	defaultBytes = 1 << 30
+)
+
+// ErrClosed is what the methods of a Bus fail with after Close.
+var ErrClosed = errors.New("the bus is closed")
+
+// Bus is a connection to a NATS server, and maybe the server itself. Its methods are safe for concurrent use.
+type Bus struct {
+	log    *slog.Logger
+	now    func() time.Time
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	server *embedded // nil if it is someone else's
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	once   sync.Once
+
+	push    sync.Mutex                    // looks whether a job is queued, then queues it
+	mu      sync.Mutex                    // of workers
+	workers map[string]jetstream.Consumer // by subject
+}
+
+// Open starts the embedded server, or connects to the one at o.URL, and makes sure that the streams are there.
+//
+// What can be wrong is said in one line: the port is taken, the state directory is in use (*InUseError), not writable or
+// damaged, the token is not right. Where the state is damaged or lost it can be moved away; Open then begins anew.
+func Open(ctx context.Context, o Options) (*Bus, error) {
+	o.MaxAge, o.MaxBytes = cmp.Or(o.MaxAge, defaultAge), cmp.Or(o.MaxBytes, defaultBytes)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	var server *embedded
+	options, url := []nats.Option{nats.Token(o.Token)}, o.URL
+	if url == "" {
+		var err error
+		if server, err = start(o); err != nil {
+			return nil, fmt.Errorf("start the NATS server: %w", err)
+		}
+		options, url = []nats.Option{nats.Token(server.token), nats.InProcessServer(server)}, server.URL()
+	}
+	b, err := connect(url, o.Log, options...)
+	if err != nil {
+		server.stop()
+		return nil, err
+	}
+	b.server, b.now = server, o.Now
+	if err := b.makeStreams(ctx, o); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Connect connects to a server whose streams an Open elsewhere made, to read events or to do work. See Local for where
+// the scheduler of a base directory is.
+func Connect(_ context.Context, url, token string, log *slog.Logger) (*Bus, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return connect(url, log, nats.Token(token))
+}
+
+func connect(url string, log *slog.Logger, options ...nats.Option) (*Bus, error) {
+	b := &Bus{log: log, workers: map[string]jetstream.Consumer{}}
+	options = append(options, nats.Name("backy"), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil && b.ctx.Err() == nil {
+				log.Warn("the connection to NATS is lost; trying again", "url", url, "reason", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connected to NATS again", "url", url) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "error", err) }))
+	b.ctx, b.cancel = context.WithCancelCause(context.Background())
+	var err error
+	if b.conn, err = nats.Connect(url, options...); err != nil {
+		b.cancel(err)
+		return nil, connectError(url, err)
+	}
+	if b.js, err = jetstream.New(b.conn); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func connectError(url string, err error) error {
+	switch {
+	case errors.Is(err, nats.ErrAuthorization):
+		return fmt.Errorf("the NATS server at %s refuses the token: is it that of this server?", url)
+	case errors.Is(err, nats.ErrNoServers):
+		return fmt.Errorf("no NATS server answers at %s: does the scheduler run?", url)
+	}
+	return fmt.Errorf("connect to NATS at %s: %w", url, err)
+}
+
+// URL is where the server listens, for other clients. Theirs is the token in the file TokenFile of the state directory.
+func (b *Bus) URL() string {
+	if b.server != nil {
+		return b.server.URL()
+	}
+	return b.conn.ConnectedUrlRedacted()
+}
+
+// Close ends all that goes on over the bus, and the server if it is ours, and returns when it has ended. What was
+// published and acknowledged is kept. Calls under way fail with ErrClosed. It may be called twice.
+func (b *Bus) Close() {
+	b.once.Do(func() {
+		b.cancel(ErrClosed)
+		if b.conn != nil {
+			_ = b.conn.FlushTimeout(2 * time.Second) // acknowledgements; without them it is delivered again
+			b.conn.Close()
+		}
+		b.server.stop()
+	})
+}
+
+// Check asks whether the server keeps what it is given. Where it fails for longer, as after the disk was full, the bus is
+// to be closed and opened again.
+func (b *Bus) Check(ctx context.Context) error {
+	for _, name := range []string{eventStream, dueStream} {
+		s, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return b.explain("the stream "+name, err)
+		}
+		_ = s
+	}
+	return b.server.check()
+}
+
+// until is a context that ends with ctx, and with the bus.
+func (b *Bus) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	both, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(b.ctx, func() { cancel(ErrClosed) })
+	return both, func() { stop(); cancel(nil) }
+}
+
+// explain says what a failed request was about, and what can be done.
+func (b *Bus) explain(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case b.ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("%s: the NATS server does not have it; was a scheduler started with it?: %w", what, err)
+	case b.server != nil && b.server.log.full.Load():
+		return fmt.Errorf("%s: the disk of %s is full; NATS keeps nothing until the scheduler opens it again: %w", what, b.server.dir, err)
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return fmt.Errorf("%s: the NATS server keeps no streams (JetStream is off): %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
