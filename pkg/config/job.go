@@ -46,6 +46,9 @@ type Job struct {
 	// Spot is what is checked after a backup.
 	Spot SpotCheck
 
+	// Since is when the job came to be; the zero time where it is not known.
+	Since time.Time
+
 	rules       schedule.Schedule
 	scheduleErr error
 }
