@@ -100,9 +100,9 @@ func random(rnd *rand.Rand, p []byte) {
 func stream(r *repo.Repo, job, source string, disk []byte, to *io.PipeWriter) {
 	extents, out := io.Pipe()
 	go func() {
-		out.CloseWithError(read.Run(ctx, read.Options{Out: out, Disk: image{bytes.NewReader(disk)}, Source: source, Repo: r, Job: job, Base: "last", Now: time.Now, Log: quiet}))
+		out.CloseWithError(read.Run(ctx, read.Options{Out: out, Disk: image{bytes.NewReader(disk)}, Source: source, Repo: r, Job: job, Base: "last", Now: r.Now, Log: quiet}))
 	}()
-	err := chunk.Run(ctx, chunk.Options{In: extents, Out: to, Repo: r, Job: job, Now: time.Now, Log: quiet})
+	err := chunk.Run(ctx, chunk.Options{In: extents, Out: to, Repo: r, Job: job, Now: r.Now, Log: quiet})
 	extents.CloseWithError(err) // so that the reader ends, too
 	to.CloseWithError(err)
 }
