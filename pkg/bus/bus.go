@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,7 +148,9 @@ func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.cancel(ErrClosed)
 		if b.conn != nil {
-			_ = b.conn.FlushTimeout(2 * time.Second) // acknowledgements; without them it is delivered again
+			if b.conn.IsConnected() {
+				_ = b.conn.FlushTimeout(2 * time.Second) // acknowledgements; without them it is delivered again
+			}
 			b.conn.Close()
 		}
 		b.server.stop()
@@ -164,6 +168,20 @@ func (b *Bus) Check(ctx context.Context) error {
 		_ = s
 	}
 	return b.server.check()
+}
+
+// consumer makes a durable consumer, or finds it. Where our server cannot read what it remembers of one, it is made anew:
+// it begins with the oldest event that is kept, which does no harm to who expects an event more than once.
+func (b *Bus) consumer(ctx context.Context, stream string, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	found, err := b.js.CreateOrUpdateConsumer(ctx, stream, c)
+	if b.server == nil || err == nil || !strings.Contains(err.Error(), "error creating store for consumer") {
+		return found, err
+	}
+	b.log.Warn("what "+stream+" remembers of the consumer "+c.Durable+" is damaged; it begins anew", "reason", err)
+	if err := os.RemoveAll(b.server.consumerDir(stream, c.Durable)); err != nil {
+		return nil, err
+	}
+	return b.js.CreateOrUpdateConsumer(ctx, stream, c)
 }
 
 // until is a context that ends with ctx, and with the bus.

@@ -74,25 +74,28 @@ type embedded struct {
 }
 
 // start starts a server, and returns when it listens and JetStream works.
-func start(o Options) (s *embedded, err error) {
-	var ops durable.Ops
-	if err := ops.MkdirAll(o.Dir, 0o750); err != nil {
+func start(o Options) (*embedded, error) {
+	if err := (durable.Ops{}).MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	s = &embedded{dir: o.Dir, log: &serverLog{log: o.Log}}
-	if s.lock, err = lock(o.Dir); err != nil {
+	locked, err := lock(o.Dir)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.stop()
-		}
-	}()
+	s := &embedded{dir: o.Dir, lock: locked, log: &serverLog{log: o.Log}}
+	if err := s.start(o); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *embedded) start(o Options) (err error) {
 	if s.token, err = token(o.Dir, o.Log); err != nil {
-		return nil, err
+		return err
 	}
 	if err := probe(o.Port); err != nil {
-		return nil, err
+		return err
 	}
 	port := o.Port
 	if port == 0 {
@@ -105,15 +108,18 @@ func start(o Options) (s *embedded, err error) {
 		JetStream: true, StoreDir: o.Dir, JetStreamMaxStore: o.MaxBytes + 2*maxDueBytes, JetStreamMaxMemory: 32 << 20,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.SetLoggerV2(s.log, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(30*time.Second) || !s.JetStreamEnabled() {
-		return nil, s.failure()
+		return s.failure()
+	}
+	if said := s.log.lastError(); said != "" {
+		o.Log.Warn("the state of the NATS server was damaged; what can be read of it is kept, and the rest made anew", "directory", s.dir)
 	}
 	s.url = "nats://" + s.Addr().String()
-	return s, s.tell(ops)
+	return s.tell()
 }
 
 // failure is why the server did not start.
@@ -129,16 +135,21 @@ func (s *embedded) failure() error {
 func (s *embedded) URL() string { return s.url }
 
 // tell writes the file that says where the server listens.
-func (s *embedded) tell(ops durable.Ops) error {
+func (s *embedded) tell() error {
 	path := filepath.Join(s.dir, URLFile)
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := ops.WriteFile(temp, []byte(s.url+"\n"), 0o640); err != nil {
+	if err := (durable.Ops{}).WriteFile(temp, []byte(s.url+"\n"), 0o640); err != nil {
 		return err
 	}
 	return os.Rename(temp, path)
+}
+
+// consumerDir is where the server keeps what it remembers of a durable consumer.
+func (s *embedded) consumerDir(stream, name string) string {
+	return filepath.Join(s.dir, server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream, "obs", name)
 }
 
 // check finds out that the state directory went away below the server.

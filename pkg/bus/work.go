@@ -161,7 +161,7 @@ func (b *Bus) worker(ctx context.Context, pool, lane string) (jetstream.Consumer
 	if c := b.workers[from]; c != nil {
 		return c, nil
 	}
-	c, err := b.js.CreateOrUpdateConsumer(ctx, dueStream, jetstream.ConsumerConfig{
+	c, err := b.consumer(ctx, dueStream, jetstream.ConsumerConfig{
 		Durable: pool + "--" + lane, FilterSubject: from, AckPolicy: jetstream.AckExplicitPolicy, AckWait: WorkWait,
 		MaxDeliver: -1, MaxAckPending: -1,
 	})

@@ -1,0 +1,474 @@
+package bus
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"backy/pkg/event"
+)
+
+func TestEventsAreKeptInOrder(t *testing.T) {
+	_, b := base(t)
+	publish(t, b,
+		event.Event{Kind: event.Due, Job: "vm1"},
+		committed("vm1", "R1"),
+		committed("group/vm.2", "R2"),
+		event.Event{Kind: event.Purged, Freed: 5},
+		event.Event{Kind: event.Failed, Job: "vm1"},
+	)
+	want(t, all(t, b, EventFilter{}), "due vm1", "committed vm1 R1", "committed group/vm.2 R2", "purged", "failed vm1")
+	want(t, all(t, b, EventFilter{Kinds: []event.Kind{event.Committed, event.Purged, event.Committed}}), "committed vm1 R1", "committed group/vm.2 R2", "purged")
+	want(t, all(t, b, EventFilter{Job: "vm1"}), "due vm1", "committed vm1 R1", "failed vm1")
+	want(t, all(t, b, EventFilter{Job: "group/vm.2", Kinds: []event.Kind{event.Committed}}), "committed group/vm.2 R2")
+	want(t, all(t, b, EventFilter{Job: "vm"}))
+	want(t, all(t, b, EventFilter{Since: time.Now().Add(time.Hour)}))
+	if n := len(all(t, b, EventFilter{Since: time.Now().Add(-time.Hour)})); n != 5 {
+		t.Errorf("of the last hour: %d", n)
+	}
+}
+
+func TestAnEventComesBackAsItWas(t *testing.T) {
+	_, b := base(t)
+	e := event.Event{Kind: event.Expired, Job: "group/vm1", Revision: "R1", Time: moment, Tags: []string{"weekly"}, Lost: []string{"daily"}, Message: "a\nb"}
+	publish(t, b, e)
+	got, ok, err := b.Last(t.Context(), event.Expired, "group/vm1")
+	e.ID = e.Identity()
+	if !ok || err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", e) {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, e)
+	}
+	for _, other := range []string{"group/vm2", "group", ""} {
+		if got, ok, err := b.Last(t.Context(), event.Expired, other); ok || err != nil {
+			t.Errorf("of %q there is %+v, %v", other, got, err)
+		}
+	}
+	publish(t, b, event.Event{Kind: event.Expired, Job: "group/vm1", Revision: "R2"})
+	if got, _, err := b.Last(t.Context(), event.Expired, "group/vm1"); got.Revision != "R2" || !got.Time.Equal(moment) {
+		t.Errorf("the last one is %+v, %v", got, err)
+	}
+	publish(t, b, event.Event{Kind: event.Purged, Freed: 1})
+	if got, ok, err := b.Last(t.Context(), event.Purged, ""); !ok || got.Freed != 1 {
+		t.Errorf("of the repository: %+v, %v", got, err)
+	}
+}
+
+func TestTheSameEventIsKeptOnce(t *testing.T) {
+	dir, b := base(t)
+	failed := event.Event{Kind: event.Failed, Job: "vm1", Time: moment, Message: "why"}
+	publish(t, b, committed("vm1", "R1"), committed("vm1", "R1"), failed, failed)
+	want(t, all(t, b, EventFilter{}), "committed vm1 R1", "failed vm1")
+	b.Close()
+	b = openAt(t, filepath.Join(dir, ".backy", "nats")) // also across a restart
+	late := committed("vm1", "R1")
+	late.Time, late.Message = moment.Add(time.Minute), "told again"
+	publish(t, b, late, failed, committed("vm1", "R2"))
+	want(t, all(t, b, EventFilter{}), "committed vm1 R1", "failed vm1", "committed vm1 R2")
+}
+
+// However much a stage says, what is kept of its progress is one message.
+func TestOfProgressTheNewestIsKept(t *testing.T) {
+	_, b := base(t)
+	publish(t, b, committed("vm1", "R1"))
+	for i := range 200 {
+		publish(t, b, event.Event{Kind: event.Progress, Job: "vm1", Done: int64(i)}, event.Event{Kind: event.Progress, Job: "vm2", Done: int64(i)})
+	}
+	publish(t, b, committed("vm1", "R2"))
+	want(t, all(t, b, EventFilter{}), "committed vm1 R1", "progress vm1", "progress vm2", "committed vm1 R2")
+	if e, _, err := b.Last(t.Context(), event.Progress, "vm1"); e.Done != 199 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestWhatIsNoEventIsRefused(t *testing.T) {
+	_, b := base(t)
+	for _, e := range []event.Event{
+		{},
+		{Kind: "a.b"}, {Kind: "*"}, {Kind: ">"}, {Kind: "committed "},
+		{Kind: "started", Job: "*"}, {Kind: "started", Job: "vm.>"}, {Kind: "started", Job: "a b"}, {Kind: "started", Job: "vm\r\nPUB x"},
+		{Kind: "started", Job: "_"}, {Kind: "started", Job: ".vm"}, {Kind: "started", Job: "vm."}, {Kind: "started", Job: "a..b"},
+		{Kind: "started", Message: strings.Repeat("x", 70000)},
+		{Kind: "started", Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+	} {
+		if err := b.Publish(t.Context(), e); err == nil {
+			t.Errorf("%.100s was published", fmt.Sprintf("%+v", e))
+		}
+	}
+	for _, f := range []EventFilter{{Job: "*"}, {Kinds: []event.Kind{">"}}} {
+		for e, err := range b.Events(t.Context(), f) {
+			if err == nil {
+				t.Errorf("%+v gives %+v", f, e)
+			}
+		}
+	}
+	want(t, all(t, b, EventFilter{}))
+}
+
+func TestFollow(t *testing.T) {
+	_, b := base(t)
+	publish(t, b, committed("vm1", "R1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	for e, err := range b.Events(ctx, EventFilter{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = append(got, e.Revision); len(got) < 3 {
+			publish(t, b, committed("vm1", fmt.Sprint("R", len(got)+1)))
+		} else {
+			cancel()
+		}
+	}
+	want(t, got, "R1", "R2", "R3")
+	for e, err := range b.Events(t.Context(), EventFilter{Follow: true, Since: time.Now().Add(-time.Hour)}) {
+		if err != nil || e.Revision != "R1" {
+			t.Errorf("%+v, %v", e, err)
+		}
+		break // the caller has enough
+	}
+}
+
+// Someone else publishes something under our subjects. It is told of, and nobody stumbles over it.
+func TestForeignMessages(t *testing.T) {
+	_, b := base(t)
+	for _, text := range []string{"hello", `{"time":"2026-01-02T03:04:05Z"}`} {
+		if err := b.conn.Publish("backy.event.committed.vm1", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, b, committed("vm1", "R1"))
+	var wrong, right int
+	for e, err := range b.Events(t.Context(), EventFilter{}) {
+		if err != nil && strings.Contains(err.Error(), "no event") {
+			wrong++
+		} else if err == nil && e.Revision == "R1" {
+			right++
+		}
+	}
+	if wrong != 2 || right != 1 {
+		t.Errorf("%d are no events, %d are", wrong, right)
+	}
+	handled(t, b, Consumer{Name: "c"}, 1, "R1")
+}
+
+// handled consumes until n events were handled, and wants their ids.
+func handled(t *testing.T, b *Bus, c Consumer, n int, ids ...string) {
+	t.Helper()
+	ctx, done := context.WithCancel(t.Context())
+	var got []string
+	if err := b.Consume(ctx, c, func(_ context.Context, d Delivery) error {
+		if got = append(got, d.ID); len(got) == n {
+			done()
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	want(t, got, ids...)
+}
+
+func TestAConsumerGoesOnWhereItWas(t *testing.T) {
+	dir, b := base(t)
+	c := Consumer{Name: "callback", Kinds: []event.Kind{event.Committed}}
+	publish(t, b, committed("vm1", "R1"), event.Event{Kind: event.Started, Job: "vm1"}, committed("vm2", "R2"), committed("vm1", "R3"))
+	handled(t, b, c, 2, "R1", "R2")
+	b.Close()
+	b = openAt(t, filepath.Join(dir, ".backy", "nats"))
+	publish(t, b, committed("vm1", "R4"))
+	handled(t, b, c, 2, "R3", "R4")
+	handled(t, b, Consumer{Name: "another"}, 5, "R1", b.idOf(t, event.Started, "vm1"), "R2", "R3", "R4")
+}
+
+func (b *Bus) idOf(t *testing.T, kind event.Kind, job string) string {
+	t.Helper()
+	e, ok, err := b.Last(t.Context(), kind, job)
+	if !ok || err != nil {
+		t.Fatal(err)
+	}
+	return e.ID
+}
+
+// A handler that fails is tried again, after others, and given up in the end.
+func TestWhatFailsComesAgain(t *testing.T) {
+	var log words
+	o := options(t.TempDir())
+	o.Log = log.logger()
+	b, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	publish(t, b, committed("vm1", "R1"), committed("vm2", "R2"))
+	ctx, done := context.WithCancel(t.Context())
+	var got []string
+	c := Consumer{Name: "callback", Tries: 3, Backoff: []time.Duration{50 * time.Millisecond, time.Millisecond}}
+	err = b.Consume(ctx, c, func(_ context.Context, d Delivery) error {
+		got = append(got, fmt.Sprint(d.ID, " ", d.Try))
+		if d.ID == "R3" {
+			done()
+		}
+		if d.ID != "R1" {
+			return nil
+		}
+		if d.Try == 3 {
+			publish(t, b, committed("vm3", "R3"))
+		}
+		return errors.New("no such callback")
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	want(t, got, "R1 1", "R2 1", "R1 2", "R1 3", "R3 1")
+	if said := log.String(); strings.Count(said, "tries again") != 2 || strings.Count(said, "gives up") != 1 || !strings.Contains(said, "no such callback") {
+		t.Errorf("it says %s", said)
+	}
+}
+
+// A handler that is slow says so, and nobody else gets its event.
+func TestWorkingKeepsAnEvent(t *testing.T) {
+	_, b := base(t)
+	publish(t, b, committed("vm1", "R1"))
+	ctx, done := context.WithCancel(t.Context())
+	var got []string
+	err := b.Consume(ctx, Consumer{Name: "callback", Wait: 300 * time.Millisecond, Workers: 2}, func(_ context.Context, d Delivery) error {
+		got = append(got, fmt.Sprint(d.ID, " ", d.Try))
+		for range 15 {
+			time.Sleep(50 * time.Millisecond)
+			d.Working()
+		}
+		done()
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	want(t, got, "R1 1")
+}
+
+// What was handled while the daemon ends is not asked for again; what was interrupted is, at once.
+func TestInterruptedHandler(t *testing.T) {
+	_, b := base(t)
+	publish(t, b, committed("vm1", "R1"))
+	ctx, end := context.WithCancel(t.Context())
+	if err := b.Consume(ctx, Consumer{Name: "callback", Wait: time.Hour, Tries: 1}, func(ctx context.Context, _ Delivery) error {
+		end()
+		return ctx.Err()
+	}); err != nil {
+		t.Error(err)
+	}
+	handled(t, b, Consumer{Name: "callback", Wait: time.Hour, Tries: 1}, 1, "R1")
+}
+
+func TestHandlersOneAtATime(t *testing.T) {
+	_, b := base(t)
+	for i := range 20 {
+		publish(t, b, committed("vm1", fmt.Sprint("R", i)))
+	}
+	ctx, done := context.WithCancel(t.Context())
+	running, most := make(chan int, 1), 0
+	running <- 0
+	n := 0
+	if err := b.Consume(ctx, Consumer{Name: "callback"}, func(context.Context, Delivery) error {
+		now := <-running + 1
+		running <- now
+		most = max(most, now)
+		time.Sleep(time.Millisecond)
+		running <- <-running - 1
+		if n++; n == 20 {
+			done()
+		}
+		return nil
+	}); err != nil || most != 1 {
+		t.Errorf("%d at a time: %v", most, err)
+	}
+}
+
+// An independent client: the protocol of NATS as text over TCP.
+func TestAnyClientCanFollow(t *testing.T) {
+	dir, b := base(t)
+	url, token, err := Local(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	lines := bufio.NewReader(c)
+	line := func() string {
+		t.Helper()
+		text, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimRight(text, "\r\n")
+	}
+	if info := line(); !strings.HasPrefix(info, "INFO {") || !strings.Contains(info, `"auth_required":true`) {
+		t.Errorf("it begins with %s", info)
+	}
+	fmt.Fprintf(c, "CONNECT {\"auth_token\":%q,\"verbose\":false}\r\nSUB backy.event.> 1\r\nPING\r\n", token)
+	if pong := line(); pong != "PONG" {
+		t.Errorf("it says %s", pong)
+	}
+	publish(t, b, committed("group/vm1", "R1"))
+	head, body := line(), ""
+	if strings.HasPrefix(head, "MSG backy.event.committed.group/vm1 1 ") {
+		body = line()
+	}
+	r := event.NewReader(strings.NewReader(body))
+	if e, err := r.Next(); err != nil || e.Revision != "R1" || e.ID != "R1" {
+		t.Errorf("%s\n%s\n%v", head, body, err)
+	}
+}
+
+func TestWithoutStreams(t *testing.T) {
+	dir, b := base(t)
+	for _, name := range []string{eventStream, dueStream} {
+		if err := b.js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url, token, _ := Local(dir)
+	c, err := Connect(t.Context(), url, token, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for e, err := range c.Events(t.Context(), EventFilter{}) {
+		if err == nil || !strings.Contains(err.Error(), "was a scheduler started with it") {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
+	if err := c.Check(t.Context()); err == nil {
+		t.Error("nothing is missing")
+	}
+	if err := b.Publish(t.Context(), committed("vm1", "R1")); err == nil {
+		t.Error("it is kept nowhere")
+	}
+}
+
+// The directory is removed below the server, or damaged while none runs.
+func TestStateIsLost(t *testing.T) {
+	dir, b := base(t)
+	state := filepath.Join(dir, ".backy", "nats")
+	publish(t, b, committed("vm1", "R1"))
+	if err := os.RemoveAll(filepath.Join(state, "jetstream")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "lost") {
+		t.Errorf("%v", err)
+	}
+	b.Close()
+	b = openAt(t, state)
+	if err := b.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	want(t, all(t, b, EventFilter{}))
+	publish(t, b, committed("vm1", "R1"))
+	handled(t, b, Consumer{Name: "callback"}, 1, "R1")
+}
+
+// Whatever of the state is damaged: the server says so and starts, the daemon tells again what is missing, and a consumer
+// skips nothing of that.
+func TestStateIsDamaged(t *testing.T) {
+	for _, pattern := range []string{"*.blk", "meta.inf", "meta.sum", "index.db", "o.dat", "*"} {
+		for _, before := range []int{2, 10} { // how many were handled before
+			for how, damage := range map[string]func([]byte) []byte{"flipped": flip, "cut off": halve, "emptied": clearAll} {
+				t.Run(fmt.Sprintf("%s %s after %d", pattern, how, before), func(t *testing.T) { damaged(t, pattern, before, damage) })
+			}
+		}
+	}
+}
+
+func flip(text []byte) []byte {
+	for i := len(text) / 3; i < len(text)*2/3; i++ {
+		text[i] ^= 0x55
+	}
+	return text
+}
+
+func halve(text []byte) []byte { return text[:len(text)/2] }
+func clearAll([]byte) []byte   { return nil }
+
+func damaged(t *testing.T, pattern string, before int, damage func([]byte) []byte) {
+	dir := t.TempDir()
+	b := openAt(t, dir)
+	var ids []string
+	for i := range 10 {
+		ids = append(ids, fmt.Sprint("R", i))
+		publish(t, b, committed("vm1", ids[i]))
+	}
+	c := Consumer{Name: "callback", Wait: 100 * time.Millisecond}
+	handled(t, b, c, before, ids[:before]...)
+	b.Close()
+	files := find(t, filepath.Join(dir, "jetstream"), pattern)
+	if len(files) == 0 {
+		t.Fatal("there is no such file")
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f, damage(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	var log words
+	o := options(dir)
+	o.Log = log.logger()
+	b, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	kept := all(t, b, EventFilter{})
+	if said := log.String(); !strings.Contains(said, "was damaged") && len(kept) < 10 {
+		t.Errorf("%d of 10 are kept, and it says %q", len(kept), said)
+	}
+	ids = append(ids, "R10")
+	for _, id := range ids {
+		publish(t, b, committed("vm1", id))
+	}
+	if got := all(t, b, EventFilter{}); len(got) != len(ids) {
+		t.Errorf("when all were told again, there are %q", got)
+	}
+	ctx, done := context.WithTimeout(t.Context(), 10*time.Second)
+	defer done()
+	seen := map[string]bool{}
+	if err := b.Consume(ctx, c, func(_ context.Context, d Delivery) error {
+		if seen[d.ID] = true; !slices.ContainsFunc(ids[before:], func(id string) bool { return !seen[id] }) {
+			done()
+		}
+		return nil
+	}); err != nil || context.Cause(ctx) != context.Canceled {
+		t.Errorf("the consumer got %v: %v\n%s", seen, err, log.String())
+	}
+}
+
+// find are the files below dir whose name matches.
+func find(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if ok, _ := filepath.Match(pattern, filepath.Base(path)); ok && err == nil && !d.IsDir() {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(list)
+	return list
+}
