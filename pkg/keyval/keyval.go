@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -23,11 +22,45 @@ type Pair struct{ Key, Raw string }
 // Pairs are the lines of a file, in their order, each key at most once.
 type Pairs []Pair
 
-var (
-	key      = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	plain    = regexp.MustCompile(`^[A-Za-z0-9_./+][A-Za-z0-9_./:@+-]*$`)
-	plainTag = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)
+const (
+	lower   = "abcdefghijklmnopqrstuvwxyz"
+	digits  = "0123456789"
+	letters = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
+
+// Words that stand as they are. A repository has hundreds of thousands of lines, so these are tables, not expressions.
+var (
+	key      = newWord(lower, digits+"-")
+	plain    = newWord(letters+digits+"_./+", ":@-")
+	plainTag = newWord(letters+digits+"_.", "-")
+)
+
+// word is a set of words by their bytes: for each byte, whether it may begin a word, and whether it may follow.
+type word struct{ first, next [256]bool }
+
+func newWord(first, more string) *word {
+	var w word
+	for _, c := range []byte(first) {
+		w.first[c], w.next[c] = true, true
+	}
+	for _, c := range []byte(more) {
+		w.next[c] = true
+	}
+	return &w
+}
+
+// has reports whether s is one of the words.
+func (w *word) has(s string) bool {
+	if s == "" || !w.first[s[0]] {
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		if !w.next[s[i]] {
+			return false
+		}
+	}
+	return true
+}
 
 // Parse reads lines. What it accepts, Bytes gives back to the byte.
 func Parse(text []byte) (Pairs, error) {
@@ -43,7 +76,7 @@ func Parse(text []byte) (Pairs, error) {
 			break
 		}
 		k, v, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), ": ")
-		if !ok || !key.MatchString(k) {
+		if !ok || !key.has(k) {
 			return nil, fmt.Errorf("line %d is not key: value", n+1)
 		}
 		if _, twice := pairs.raw(k); twice {
@@ -153,8 +186,8 @@ next:
 	return rest
 }
 
-func formatString(s string, plain *regexp.Regexp) string {
-	if plain.MatchString(s) && !strings.HasSuffix(s, ":") {
+func formatString(s string, plain *word) string {
+	if plain.has(s) && !strings.HasSuffix(s, ":") {
 		return s
 	}
 	b, _ := json.Marshal(s) // a string always marshals
@@ -162,7 +195,7 @@ func formatString(s string, plain *regexp.Regexp) string {
 }
 
 func parseString(raw string) (string, error) {
-	if plain.MatchString(raw) && !strings.HasSuffix(raw, ":") {
+	if plain.has(raw) && !strings.HasSuffix(raw, ":") {
 		return raw, nil
 	}
 	var s string
@@ -200,7 +233,7 @@ func parseList(raw string) ([]string, error) {
 			if json.Unmarshal([]byte(item), &s) != nil {
 				return nil, fmt.Errorf("%.40q is no JSON string", item)
 			}
-		} else if !plainTag.MatchString(item) {
+		} else if !plainTag.has(item) {
 			return nil, fmt.Errorf("%.40q wants quotes", item)
 		}
 		list, rest = append(list, s), rest[len(item):]

@@ -2,6 +2,7 @@ package keyval
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"testing"
 )
@@ -25,6 +26,27 @@ func TestValues(t *testing.T) {
 		q, err := Parse(p.Bytes())
 		if err != nil || q.Get("k") != tt.value {
 			t.Errorf("%q came back as %q, %v", tt.value, q.Get("k"), err)
+		}
+	}
+}
+
+// The tables are what doc/format.md says of words.
+func TestWords(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		word *word
+		want *regexp.Regexp
+	}{
+		{"key", key, regexp.MustCompile(`^[a-z][a-z0-9-]*$`)},
+		{"plain", plain, regexp.MustCompile(`^[A-Za-z0-9_./+][A-Za-z0-9_./:@+-]*$`)},
+		{"plainTag", plainTag, regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_.-]*$`)},
+	} {
+		for i := range 256 {
+			for _, s := range []string{"", string([]byte{byte(i)}), string([]byte{'a', byte(i)}), string([]byte{'a', byte(i), 'a'})} {
+				if test.word.has(s) != test.want.MatchString(s) {
+					t.Errorf("%s: %q: %t", test.name, s, test.word.has(s))
+				}
+			}
 		}
 	}
 }

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-
-	"backy/pkg/keyval"
 )
 
 const (
@@ -132,15 +130,6 @@ func (j *Job) Get(id string) (Revision, error) {
 	return r, nil
 }
 
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, keyval.MaxSize+1))
-}
-
 // Base is the revision to build on: the one that the spec names, which has to be fit; for "last", the newest that is
 // fit. ErrNoRevision where there is none.
 func (j *Job) Base(spec string) (Revision, error) {
@@ -164,42 +153,36 @@ func (j *Job) Base(spec string) (Revision, error) {
 }
 
 // Jobs walks the base directory for jobs: directories that have a revision or a config. A directory that cannot be read
-// is yielded as an error, and the walk goes on behind it.
+// is yielded as an error, and the walk goes on behind it. Symbolic links are not followed.
 func (r *Repo) Jobs(ctx context.Context) iter.Seq2[*Job, error] {
-	return func(yield func(*Job, error) bool) {
-		err := filepath.WalkDir(r.Base, func(path string, d fs.DirEntry, err error) error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			name, _ := filepath.Rel(r.Base, path)
-			switch {
-			case errors.Is(err, fs.ErrNotExist) && name != ".": // removed since
-				return nil
-			case err != nil && name == ".":
-				return err
-			case err != nil:
-				if !yield(nil, fmt.Errorf("list jobs: %w", err)) {
-					return fs.SkipAll
-				}
-				return fs.SkipDir
-			case !d.IsDir() || name == ".":
-				return nil
-			case d.Name() == Dot || d.Name() == "lost+found" || CheckJob(d.Name()) != nil:
-				return fs.SkipDir
-			}
-			entries, err := os.ReadDir(path)
-			if err != nil {
-				return nil // the walk tells, when it comes to read it
-			}
-			if slices.ContainsFunc(entries, isJobFile) && !yield(&Job{filepath.ToSlash(name), r}, nil) {
-				return fs.SkipAll
-			}
-			return nil
-		})
-		if err != nil {
-			yield(nil, fmt.Errorf("list jobs: %w", err))
+	return func(yield func(*Job, error) bool) { r.jobsBelow(ctx, "", yield) }
+}
+
+// jobsBelow walks a directory, "" for the base; false is that all is to end.
+func (r *Repo) jobsBelow(ctx context.Context, name string, yield func(*Job, error) bool) bool {
+	err := context.Cause(ctx)
+	if err != nil {
+		yield(nil, fmt.Errorf("list jobs: %w", err))
+		return false
+	}
+	entries, err := os.ReadDir(filepath.Join(r.Base, filepath.FromSlash(name)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && name != "": // removed since
+		return true
+	case err != nil:
+		return yield(nil, fmt.Errorf("list jobs: %w", err))
+	case name != "" && slices.ContainsFunc(entries, isJobFile) && !yield(&Job{name, r}, nil):
+		return false
+	}
+	for _, e := range entries {
+		if !e.IsDir() || e.Name() == Dot || e.Name() == "lost+found" || CheckJob(e.Name()) != nil {
+			continue
+		}
+		if !r.jobsBelow(ctx, path.Join(name, e.Name()), yield) {
+			return false
 		}
 	}
+	return true
 }
 
 func isJobFile(e fs.DirEntry) bool {
