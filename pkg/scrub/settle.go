@@ -309,6 +309,13 @@ func (s *scrub) judgeJob(ctx context.Context, list []damaged) error {
 
 // verdict lists a revision in the report if there is something to say about it.
 func (s *scrub) verdict(d damaged, now repo.State) {
+	if d.read && !d.unknown && len(d.lost) == 0 && now.Trust == repo.Distrusted && s.Source == nil {
+		how := "compare it with its source: backy scrub -s SOURCE"
+		if now.Why == repo.WhyOperator {
+			how = "backy verify lifts what an operator spoke"
+		}
+		s.Log.Warn("revision "+d.ID+" of "+d.Job+" reads back whole and stays distrusted, for what it holds may not be what the disk held; "+how, "why", now.Why)
+	}
 	if d.State.Trust == now.Trust && len(d.lost) == 0 && !(s.Source != nil && len(s.differs) > 0) {
 		return
 	}
