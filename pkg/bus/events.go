@@ -146,6 +146,7 @@ type EventFilter struct {
 	Follow bool         // go on with those to come
 	Kinds  []event.Kind // nil is all
 	Job    string       // "" is all, and those of the repository
+	Newest bool         // of each kind only the newest about each job; Since and the order mean nothing then
 }
 
 // subjects are what a filter, or a consumer, is given.
@@ -191,7 +192,9 @@ func (b *Bus) read(ctx context.Context, f EventFilter, yield func(event.Event, e
 		return err
 	}
 	c := jetstream.OrderedConsumerConfig{FilterSubjects: from, InactiveThreshold: time.Minute}
-	if !f.Since.IsZero() {
+	if f.Newest {
+		c.DeliverPolicy = jetstream.DeliverLastPerSubjectPolicy
+	} else if !f.Since.IsZero() {
 		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
 	}
 	consumer, err := b.js.OrderedConsumer(ctx, eventStream, c)

@@ -1,0 +1,102 @@
+package sched
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"backy/pkg/bus"
+	"backy/pkg/event"
+	"backy/pkg/schedule"
+)
+
+// planEvery is how often everything is planned anew, whatever the clock did meanwhile.
+const planEvery = time.Minute
+
+// planning plans until ctx ends. It sleeps by elapsed time, and never longer than a minute, so that a clock that jumps is
+// found out; and it wakes when something has changed.
+func (d *Daemon) planning(ctx context.Context) {
+	for {
+		next := d.plan(ctx)
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-d.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// plan decides about all jobs, queues what is due, and returns after what time to do that again.
+func (d *Daemon) plan(ctx context.Context) time.Duration {
+	due, next := d.decide(d.Now())
+	for _, w := range due {
+		if !d.push(ctx, w) { // the others would fare no better
+			next = min(next, pushAgain)
+			break
+		}
+	}
+	d.mu.Lock()
+	d.planned = d.Now()
+	d.mu.Unlock()
+	return next
+}
+
+// pushAgain is after what time work is queued again that could not be.
+const pushAgain = 10 * time.Second
+
+// decide thinks out what every job is to do, tells who is late and who is not any more, and returns the work that is due,
+// what is due for longest first, and how long all can rest.
+func (d *Daemon) decide(now time.Time) (due []bus.Work, rest time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rest = planEvery
+	for _, j := range d.jobs {
+		if j.config == nil {
+			continue
+		}
+		if e := j.serve(now); e != nil {
+			d.tell(*e)
+			d.Log.Info(string(e.Kind)+": "+e.Message, "job", j.name)
+		}
+		j.plan(now)
+		if since, manual, ok := j.due(now); ok {
+			due = append(due, bus.Work{
+				Job: j.name, Pool: j.config.Pool, Lane: schedule.Lane(j.revisions), Tags: j.next.Tags, Due: since, Manual: manual,
+				Compare: schedule.CompareDue(j.revisions, j.config.CompareEvery, now, schedule.Spread(j.name, j.config.CompareEvery)),
+			})
+		} else if j.queued == "" && j.run == nil {
+			rest = min(rest, j.next.At.Sub(now))
+		}
+	}
+	slices.SortFunc(due, func(a, b bus.Work) int { return a.Due.Compare(b.Due) })
+	return due, rest
+}
+
+// push queues work, and says so. It returns false where the bus does not take it.
+func (d *Daemon) push(ctx context.Context, w bus.Work) bool {
+	e := event.Event{Kind: event.Due, Time: d.Now(), Job: w.Job, Tags: w.Tags, Stage: "sched", Host: d.host}
+	w.ID = e.Identity()
+	added, err := d.currentBus().Push(ctx, w)
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		d.Log.WarnContext(ctx, "a job is due, but cannot be queued; trying again", "job", w.Job, "error", err)
+		return false
+	}
+	if added {
+		d.tell(e)
+		d.Log.DebugContext(ctx, "due", "job", w.Job, "tags", w.Tags, "lane", w.Lane)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	// Where it was in the queue already, someone has it, or had it and died: it is given out again then.
+	if j := d.jobs[w.Job]; j != nil && j.run == nil {
+		j.queued, j.wanted = w.Lane, time.Time{}
+	}
+	return true
+}

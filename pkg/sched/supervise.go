@@ -1,0 +1,105 @@
+package sched
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"backy/pkg/bus"
+)
+
+// currentBus is the bus as it is open now.
+func (d *Daemon) currentBus() *bus.Bus { return d.bus.Load() }
+
+// openBus opens the bus that a configuration names.
+func openBus(ctx context.Context, o Options, dir string) (*bus.Bus, error) {
+	n := o.Config.NATS
+	return bus.Open(ctx, bus.Options{URL: n.URL, Token: n.Token, Dir: dir, Port: n.Port, MaxAge: n.MaxAge, MaxBytes: n.MaxBytes, Log: o.Log, Now: o.Now})
+}
+
+// supervise looks after the bus. One that keeps nothing any more, because its disk was full or its directory is gone, is
+// opened anew; what was queued then is queued again, for it is still due.
+func (d *Daemon) supervise(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+	err := d.currentBus().Check(asking)
+	cancel()
+	if err == nil || ctx.Err() != nil {
+		d.unwell = 0
+		return
+	}
+	if d.unwell++; d.unwell < 2 {
+		return // it may be on its way back
+	}
+	d.Log.WarnContext(ctx, "the bus keeps nothing; it is opened anew", "reason", err)
+	d.currentBus().Close()
+	fresh, err := openBus(ctx, d.Options, stateDir(d.repo))
+	if err != nil {
+		d.Log.WarnContext(ctx, "the bus cannot be opened; trying again. Nothing is begun meanwhile", "error", err)
+		return
+	}
+	d.bus.Store(fresh)
+	d.unwell = 0
+	queue, err := fresh.Waiting(ctx)
+	if err != nil {
+		d.Log.WarnContext(ctx, "the queue cannot be read", "error", err)
+	}
+	d.mu.Lock()
+	for name, j := range d.jobs {
+		j.queued = queue[name].Lane
+	}
+	d.mu.Unlock()
+	d.nudge()
+}
+
+// survey reads what scrubs have left: which jobs have reports, and how long ago all of the repository was last read back.
+func (d *Daemon) survey(ctx context.Context) {
+	var oldest time.Time
+	if c, err := d.repo.ScrubCursor(); err == nil {
+		oldest = c.Oldest()
+	}
+	ids, err := d.repo.Quarantines()
+	if err != nil {
+		d.Log.WarnContext(ctx, "reports of scrubs", "error", err)
+	}
+	reports := map[string][]string{}
+	known := map[string][]string{}
+	for _, id := range ids {
+		jobs, ok := d.reported[id]
+		if !ok {
+			jobs = d.about(id)
+		}
+		known[id] = jobs
+		for _, name := range jobs {
+			reports[name] = append(reports[name], id)
+		}
+	}
+	d.reported = known
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.verified, d.reports = oldest, reports
+}
+
+// about lists the jobs that a report is about.
+func (d *Daemon) about(id string) []string {
+	q, err := d.repo.Quarantine(id)
+	if err != nil {
+		return nil
+	}
+	text, err := q.Read()
+	if err != nil {
+		return nil
+	}
+	var report struct {
+		Revisions []struct {
+			Job string `json:"job"`
+		} `json:"revisions"`
+	}
+	if json.Unmarshal(text, &report) != nil {
+		return nil
+	}
+	var jobs []string
+	for _, r := range report.Revisions {
+		jobs = union(jobs, []string{r.Job})
+	}
+	return jobs
+}
