@@ -41,12 +41,12 @@ func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"no YAML", "source: {type: file", "vm1/config:1:9: "},
 		{"no mapping", "- a\n", "vm1/config:1:"},
-		{"an unknown key", "source: {type: file, filename: /x}\nshedule: x\n", `vm1/config:2:1: unknown field "shedule"`},
-		{"an unknown key of the source", "source:\n  type: file\n  filename: /x\n  pool: rbd\n", `vm1/config:4:3: unknown field "pool"`},
-		{"a key twice", "source:\n  type: file\n  type: file\n  filename: /x\n", `vm1/config:3:3: mapping key "type" already defined at [2:3]`},
-		{"a source twice", "source: {type: file, filename: /x}\nsource: {type: file, filename: /y}\n", `vm1/config:2:1: mapping key "source" already defined at [1:1]`},
-		{"no type", "source:\n  filename: /x\n", "vm1/config:2:3: the source has no type; it is one of: file"},
-		{"no filename", "source:\n  type: file\n", "vm1/config:2:3: a source of type file needs a filename"},
+		{"an unknown key", "source: {type: file, filename: /x}\nshedule: x\n", `vm1/config:2:1: unknown key "shedule"; there are: min-age, schedule, since, source, spot-check`},
+		{"an unknown key of the source", "source:\n  type: file\n  filename: /x\n  pool: rbd\n", `vm1/config:4:3: unknown key "pool"; there are: cow, filename, type`},
+		{"a key twice", "source:\n  type: file\n  type: file\n  filename: /x\n", `vm1/config:3:3: "type" is there twice, first in line 2`},
+		{"a source twice", "source: {type: file, filename: /x}\nsource: {type: file, filename: /y}\n", `vm1/config:2:1: "source" is there twice, first in line 1`},
+		{"no type", "source:\n  filename: /x\n", "vm1/config:2:3: source has no type: it is one of file, "},
+		{"no filename", "source:\n  type: file\n", "vm1/config:2:3: source has no filename: the path of an image file or block device"},
 		{"a wrong value", "source:\n  type: file\n  filename: /x\n  cow: 12\n", "vm1/config:4:8: "},
 		{"a source that is no mapping", "source: /x\n", "vm1/config:1:9: "},
 		{"empty", "", "vm1/config: it is empty"},
@@ -63,11 +63,11 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestSourceOfAnotherVersion(t *testing.T) {
-	job, err := ParseJob([]byte("schedule: default\nsource:\n  type: ceph\n  pool: rbd\n  image: vm1\n"), "vm1/config")
-	if err != nil || job.Source.Type != "ceph" || job.Source.Unknown == nil {
+	job, err := ParseJob([]byte("schedule: default\nsource:\n  type: tape\n  drive: st0\n"), "vm1/config")
+	if err != nil || job.Source.Type != "tape" {
 		t.Fatalf("it is kept: %+v, %v", job, err)
 	}
-	want := `vm1/config:3:3: source type "ceph" is not known to this version of backy; it knows: file`
+	want := `vm1/config:3:3: source type "tape" is not known to this version of backy; it knows: file, rbd (or ceph, ceph-rbd), flyingcircus`
 	if _, err := job.Source.Address(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

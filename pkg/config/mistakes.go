@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Mistakes are all that is wrong with a file, by their places: one line each, "file:line:column: what".
+// Mistakes are all that is wrong with a file, by their places: each "file:line:column: what", which is best shown as a
+// line of its own.
 type Mistakes []error
 
 func (m Mistakes) Error() string {
@@ -15,7 +16,7 @@ func (m Mistakes) Error() string {
 	for i, err := range m {
 		lines[i] = err.Error()
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(lines, "; ")
 }
 
 // Unwrap makes errors.Is and errors.As look at each.
@@ -41,8 +42,9 @@ func sorted(list []*Mistake) error {
 		return nil
 	}
 	slices.SortStableFunc(list, func(a, b *Mistake) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.What, b.What))
 	})
+	list = slices.CompactFunc(list, func(a, b *Mistake) bool { return *a == *b }) // what two places refer to
 	all := make(Mistakes, len(list))
 	for i, m := range list {
 		all[i] = m

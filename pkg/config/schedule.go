@@ -4,13 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
-	"strconv"
+	"math"
 	"time"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
 
 	"backy/pkg/repo"
 	"backy/pkg/schedule"
@@ -46,89 +41,45 @@ func ReadRules(dir string) (rules schedule.Schedule, minAge time.Duration, err e
 	return rules, job.MinAge, err
 }
 
-// scalar is the text of a value that is one word; ok is false for what is none.
-func scalar(node ast.Node) (text string, ok bool) {
-	switch n := node.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.IntegerNode:
-		return n.GetToken().Value, true
+// ownRules reads the schedule of a job. A name is no mistake here; the error is for who needs the rules.
+func (d *document) ownRules(e entry) (schedule.Schedule, error) {
+	if name, ok := scalar(e.value); ok {
+		return nil, &NamedError{d.at(e), name}
 	}
-	return "", false
+	return d.rules(e), nil
 }
 
-func parseDuration(node ast.Node) (time.Duration, error) {
-	text, ok := scalar(node)
-	if !ok {
-		return 0, at(node, fmt.Errorf("%s is no duration: want a whole number with one of s, m, h, d, w, as in 30m or 1d", node.Type()))
+// rules reads a schedule that is written out.
+func (d *document) rules(e entry) schedule.Schedule {
+	if !isMapping(e.value) {
+		d.entries(e) // tells
+		return nil
 	}
-	d, err := schedule.ParseDuration(text)
-	if err != nil {
-		return 0, at(node, err)
+	rules := schedule.Schedule{}
+	for _, tag := range d.entries(e) {
+		rules[tag.name] = d.rule(tag)
 	}
-	return d, nil
+	if len(rules) == 0 {
+		d.mistake(e.value, "the schedule is empty, and all tags would expire; leave it out if nothing is to expire")
+	}
+	return rules
 }
 
-// parseRules understands a schedule. The second error is of one that is a name: it is for who needs the rules.
-func parseRules(node ast.Node, path string) (rules schedule.Schedule, named, err error) {
-	if node == nil || node.Type() == ast.NullType {
-		return nil, nil, nil
+func (d *document) rule(e entry) (r schedule.Rule) {
+	if err := repo.CheckTag(e.name); err != nil {
+		d.mistake(e.key, "%s", err)
 	}
-	if name, ok := scalar(node); ok {
-		return nil, &NamedError{path + position(node), name}, nil
+	if schedule.IsManual(e.name) {
+		d.mistake(e.key, "tag %q: manual tags are not scheduled", e.name)
 	}
-	var raw map[string]ast.Node
-	if err := yaml.NodeToValue(node, &raw, yaml.Strict()); err != nil {
-		return nil, nil, err
+	if e.value != nil && !isMapping(e.value) {
+		d.mistake(e.value, "tag %q needs an interval and a keep, as in {interval: 1d, keep: 9}", e.name)
+		return r
 	}
-	if len(raw) == 0 {
-		return nil, nil, at(node, errors.New("the schedule is empty, and all tags would expire; leave it out if nothing is to expire"))
+	before := len(d.wrong)
+	d.read(e, keys{"interval": d.duration(&r.Interval, time.Second), "keep": d.integer(&r.Keep, 1, math.MaxInt)})
+	if len(d.wrong) == before && (r.Interval == 0 || r.Keep == 0) {
+		d.mistake(e.place(), "tag %q needs an interval and a keep, as in {interval: 1d, keep: 9}", e.name)
 	}
-	rules = schedule.Schedule{}
-	for _, tag := range slices.Sorted(maps.Keys(raw)) {
-		rule := raw[tag]
-		if rule == nil { // where there is nothing, there is no place
-			return nil, nil, at(node, missing(tag))
-		}
-		if rules[tag], err = parseRule(tag, rule); err != nil {
-			return nil, nil, err
-		}
-	}
-	return rules, nil, nil
-}
-
-func missing(tag string) error {
-	return fmt.Errorf("tag %q needs an interval and a keep, as in {interval: 1d, keep: 9}", tag)
-}
-
-func parseRule(tag string, node ast.Node) (schedule.Rule, error) {
-	var r schedule.Rule
-	if err := repo.CheckTag(tag); err != nil {
-		return r, at(node, err)
-	}
-	if schedule.IsManual(tag) {
-		return r, at(node, fmt.Errorf("tag %q: manual tags are not scheduled", tag))
-	}
-	var raw struct {
-		Interval ast.Node `yaml:"interval"`
-		Keep     ast.Node `yaml:"keep"`
-	}
-	if err := yaml.NodeToValue(node, &raw, yaml.Strict()); err != nil {
-		return r, err
-	}
-	if raw.Interval == nil || raw.Keep == nil {
-		return r, at(node, missing(tag))
-	}
-	var err error
-	if r.Interval, err = parseDuration(raw.Interval); err != nil {
-		return r, err
-	}
-	text, _ := scalar(raw.Keep)
-	if r.Keep, err = strconv.Atoi(text); err != nil {
-		return r, at(raw.Keep, errors.New("keep is no whole number"))
-	}
-	if err := r.Check(); err != nil {
-		return r, at(node, err)
-	}
-	return r, nil
+	return r
 }

@@ -23,7 +23,7 @@ func TestSpotCheck(t *testing.T) {
 		"spot-check: {share: 101%}\n": "share is a percentage",
 		"spot-check: {share: NaN%}\n": "share is a percentage",
 		"spot-check: {time: soon}\n":  "config:1:20:",
-		"spot-check: {part: 1%}\n":    "unknown field",
+		"spot-check: {part: 1%}\n":    `unknown key "part"; there are: share, time`,
 		"spot-check: much\n":          "config:1:",
 	} {
 		if _, err := ParseJob([]byte(text), "config"); err == nil || !strings.Contains(err.Error(), want) {
