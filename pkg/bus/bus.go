@@ -45,6 +45,10 @@ const (
 // ErrClosed is what the methods of a Bus fail with after Close.
 var ErrClosed = errors.New("the bus is closed")
 
+// ErrFull is what they fail with once the disk with the embedded server's state was full: the server stops then. What it
+// had acknowledged is kept. Make room, close the bus and open it again.
+var ErrFull = errors.New("the disk is full, and NATS stopped")
+
 // Bus is a connection to a NATS server, and maybe the server itself. Its methods are safe for concurrent use.
 type Bus struct {
 	log    *slog.Logger
@@ -55,6 +59,8 @@ type Bus struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	once   sync.Once
+
+	workWait time.Duration // WorkWait, but in tests
 
 	push    sync.Mutex                    // looks whether a job is queued, then queues it
 	mu      sync.Mutex                    // of workers
@@ -102,7 +108,7 @@ func Connect(_ context.Context, url, token string, log *slog.Logger) (*Bus, erro
 }
 
 func connect(url string, log *slog.Logger, options ...nats.Option) (*Bus, error) {
-	b := &Bus{log: log, workers: map[string]jetstream.Consumer{}}
+	b := &Bus{log: log, workWait: WorkWait, workers: map[string]jetstream.Consumer{}}
 	options = append(options, nats.Name("backy"), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil && b.ctx.Err() == nil {
@@ -157,15 +163,15 @@ func (b *Bus) Close() {
 	})
 }
 
-// Check asks whether the server keeps what it is given. Where it fails for longer, as after the disk was full, the bus is
-// to be closed and opened again.
+// Check asks whether the server keeps what it is given. Where it does not, as when the disk was full (ErrFull), or the state
+// directory was removed, the bus is to be closed and opened again.
 func (b *Bus) Check(ctx context.Context) error {
+	ctx, cancel := b.until(ctx)
+	defer cancel()
 	for _, name := range []string{eventStream, dueStream} {
-		s, err := b.js.Stream(ctx, name)
-		if err != nil {
+		if _, err := b.js.Stream(ctx, name); err != nil {
 			return b.explain("the stream "+name, err)
 		}
-		_ = s
 	}
 	return b.server.check()
 }
@@ -184,11 +190,15 @@ func (b *Bus) consumer(ctx context.Context, stream string, c jetstream.ConsumerC
 	return b.js.CreateOrUpdateConsumer(ctx, stream, c)
 }
 
-// until is a context that ends with ctx, and with the bus.
+// until is a context that ends with ctx, with the bus, and when its server stops.
 func (b *Bus) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	both, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(b.ctx, func() { cancel(ErrClosed) })
-	return both, func() { stop(); cancel(nil) }
+	closed := context.AfterFunc(b.ctx, func() { cancel(ErrClosed) })
+	if b.server == nil {
+		return both, func() { closed(); cancel(nil) }
+	}
+	stopped := context.AfterFunc(b.server.log.up, func() { cancel(ErrFull) })
+	return both, func() { closed(); stopped(); cancel(nil) }
 }
 
 // explain says what a failed request was about, and what can be done.
@@ -198,10 +208,10 @@ func (b *Bus) explain(what string, err error) error {
 		return nil
 	case b.ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, ErrClosed)
+	case b.server != nil && b.server.log.up.Err() != nil:
+		return fmt.Errorf("%s: %w: %s", what, ErrFull, b.server.dir)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%s: the NATS server does not have it; was a scheduler started with it?: %w", what, err)
-	case b.server != nil && b.server.log.full.Load():
-		return fmt.Errorf("%s: the disk of %s is full; NATS keeps nothing until the scheduler opens it again: %w", what, b.server.dir, err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return fmt.Errorf("%s: the NATS server keeps no streams (JetStream is off): %w", what, err)
 	}

@@ -101,13 +101,17 @@ func next(ctx context.Context, c jetstream.Consumer) (jetstream.Msg, error) {
 		}
 		wait, cancel := context.WithTimeout(ctx, pull)
 		m, err := c.Next(jetstream.FetchContext(wait))
+		invalid := errors.Is(err, jetstream.ErrInvalidOption) // no time is left
+		if invalid {
+			<-wait.Done()
+		}
 		cancel()
 		switch {
 		case err == nil:
 			return m, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, jetstream.ErrNoMessages):
+		case invalid, errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded), errors.Is(err, jetstream.ErrNoMessages):
 		default:
 			return nil, err
 		}

@@ -98,6 +98,11 @@ func (b *Bus) Publish(ctx context.Context, e event.Event) error {
 		return fmt.Errorf("publish %s: %d bytes are too many for an event", to, len(text))
 	}
 	m := &nats.Msg{Subject: to, Data: text, Header: nats.Header{}}
+	ctx, cancel := b.until(ctx)
+	defer cancel()
+	if err := context.Cause(ctx); err != nil {
+		return b.explain("publish "+to, err)
+	}
 	if e.Kind == event.Progress {
 		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 		return b.explain("publish "+to, b.conn.PublishMsg(m))

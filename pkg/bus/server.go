@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -83,6 +83,7 @@ func start(o Options) (*embedded, error) {
 		return nil, err
 	}
 	s := &embedded{dir: o.Dir, lock: locked, log: &serverLog{log: o.Log}}
+	s.log.up, s.log.down = context.WithCancel(context.Background())
 	if err := s.start(o); err != nil {
 		s.stop()
 		return nil, err
@@ -175,6 +176,7 @@ func (s *embedded) stop() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	}
+	s.log.down()
 	_ = s.lock.Truncate(0)
 	_ = unix.FcntlFlock(s.lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	s.lock.Close()
@@ -240,7 +242,8 @@ func probe(port int) error {
 // serverLog passes what the server says on, and remembers what went wrong last.
 type serverLog struct {
 	log  *slog.Logger
-	full atomic.Bool // the disk was
+	up   context.Context // ends when the disk is full
+	down context.CancelFunc
 	mu   sync.Mutex
 	last string
 }
@@ -251,7 +254,7 @@ func (l *serverLog) note(format string, v []any) string {
 	l.last = text
 	l.mu.Unlock()
 	if strings.Contains(text, "no space left on device") || strings.Contains(text, "resources, will be DISABLED") {
-		l.full.Store(true)
+		l.down()
 	}
 	return text
 }

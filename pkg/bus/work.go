@@ -55,6 +55,8 @@ func (b *Bus) Push(ctx context.Context, w Work) (added bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", what, err)
 	}
+	ctx, cancel := b.until(ctx)
+	defer cancel()
 	b.push.Lock()
 	defer b.push.Unlock()
 	if _, there, err := b.queued(ctx, w.Job); err != nil || there { // it may be in another lane
@@ -162,7 +164,7 @@ func (b *Bus) worker(ctx context.Context, pool, lane string) (jetstream.Consumer
 		return c, nil
 	}
 	c, err := b.consumer(ctx, dueStream, jetstream.ConsumerConfig{
-		Durable: pool + "--" + lane, FilterSubject: from, AckPolicy: jetstream.AckExplicitPolicy, AckWait: WorkWait,
+		Durable: pool + "--" + lane, FilterSubject: from, AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.workWait,
 		MaxDeliver: -1, MaxAckPending: -1,
 	})
 	if err == nil {
