@@ -3,6 +3,8 @@
 package api
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,8 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"crypto/tls"
 
 	"backy/pkg/config"
 	"backy/pkg/sched"
@@ -65,7 +65,7 @@ const (
 	idleTimeout    = 30 * time.Second
 )
 
-// Server answers requests. Apply makes it listen.
+// Server answers requests. Apply makes it listen; Ready says that there is something to tell.
 type Server struct {
 	control Control
 	log     *slog.Logger
@@ -73,12 +73,17 @@ type Server struct {
 	guard   *guard
 	slots   chan struct{}
 	cert    atomic.Pointer[tls.Certificate] // nil: without TLS
+	ready   atomic.Bool
 
 	mu        sync.Mutex // of what follows
 	listeners map[string]*listener
 	serving   sync.WaitGroup
 	closed    bool
 }
+
+// Ready says that the daemon knows its jobs. Until then, who asks is told to come again: a daemon that knows of no late job
+// yet is no good news.
+func (s *Server) Ready() { s.ready.Store(true) }
 
 // New makes a server that listens nowhere yet.
 func New(o Options) *Server {
@@ -87,12 +92,26 @@ func New(o Options) *Server {
 		slots: make(chan struct{}, maxConnections), listeners: map[string]*listener{},
 	}
 	s.http = &http.Server{
-		Handler: s.guard.wrap(s.mux(o.Now)), MaxHeaderBytes: maxHeader,
+		Handler: s.guard.wrap(s.whenReady(s.mux(o.Now))), MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	return s
 }
+
+// whenReady is next, once the daemon is ready. health is so at once.
+func (s *Server) whenReady(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.ready.Load() && r.URL.Path != healthPath {
+			w.Header().Set("Retry-After", "10")
+			fail(w, http.StatusServiceUnavailable, errStarting)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+var errStarting = errors.New("the daemon was just started and is still looking at its jobs; ask again")
 
 // endpoint is one thing that can be asked for.
 type endpoint struct {

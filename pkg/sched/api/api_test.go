@@ -95,6 +95,7 @@ func server(t *testing.T, f *fake, change ...func(*config.API)) (s *Server, url 
 	for _, f := range change {
 		f(&c)
 	}
+	s.Ready()
 	if err := s.Apply(c); err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +180,25 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// A daemon that does not know its jobs yet tells of none.
+func TestStarting(t *testing.T) {
+	s, url := server(t, newFake())
+	s.ready.Store(false)
+	for path, code := range map[string]int{"/v1/status": 503, "/metrics": 503, "/healthz": 200} {
+		a, body := ask(t, "GET", url+path, "Bearer right")
+		if a.StatusCode != code || code == 503 && (a.Header.Get("Retry-After") == "" || !strings.Contains(body, `{"error":"the daemon was just started`)) {
+			t.Errorf("%s: %s %s", path, a.Status, body)
+		}
+	}
+	if a, _ := ask(t, "GET", url+"/v1/status", "Bearer wrong"); a.StatusCode != 401 {
+		t.Errorf("with a wrong token: %s", a.Status)
+	}
+	s.Ready()
+	if a, _ := ask(t, "GET", url+"/v1/status", "Bearer right"); a.StatusCode != 200 {
+		t.Errorf("later: %s", a.Status)
+	}
+}
+
 // What cannot be done is told as one line of JSON.
 func TestErrors(t *testing.T) {
 	f := newFake()
@@ -236,6 +256,7 @@ func TestThousandWrongTokens(t *testing.T) {
 	var log bytes.Buffer
 	f := newFake()
 	s := New(Options{Control: f, Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return epoch }})
+	s.Ready()
 	if err := s.Apply(config.API{Addrs: []string{"127.0.0.1"}, Tokens: map[string]string{"right": "me"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,7 @@ func addrs(s *Server) (list []string) {
 func TestRebind(t *testing.T) {
 	var log bytes.Buffer
 	s := New(Options{Control: newFake(), Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now})
+	s.Ready()
 	tokens := map[string]string{"right": "me"}
 	a, b := port(t), port(t)
 	apply := func(port int, hosts ...string) error {
