@@ -105,6 +105,34 @@ func (s *scrub) tell(format string, args ...any) {
 	s.Events.Emit(event.Event{Kind: event.Damaged, Message: text})
 }
 
+// About lists the jobs that the report of an id, kept in the repository, is about: those with a revision that it found
+// damaged, or whose trust it changed.
+func About(r *repo.Repo, id string) ([]string, error) {
+	q, err := r.Quarantine(id)
+	if err != nil {
+		return nil, err
+	}
+	text, err := q.Read()
+	if err != nil {
+		return nil, err
+	}
+	var report struct {
+		Revisions []struct {
+			Job string `json:"job"`
+		} `json:"revisions"`
+	}
+	if err := json.Unmarshal(text, &report); err != nil {
+		return nil, fmt.Errorf("report %s: %w", id, err)
+	}
+	var jobs []string
+	for _, r := range report.Revisions {
+		if !slices.Contains(jobs, r.Job) {
+			jobs = append(jobs, r.Job)
+		}
+	}
+	return jobs, nil
+}
+
 // keep keeps the report if anything was found.
 func (s *scrub) keep() error {
 	r := &s.report
