@@ -206,7 +206,7 @@ func (d *document) job(e entry, c *Daemon) ScheduledJob {
 		"spot-check":       d.spot(&j.Spot),
 	})
 	d.need(e, "schedule", "the name of one in schedules")
-	if j.Pipeline == "" {
+	if !d.has(e, "pipeline") {
 		d.need(e, "source", "what to back up, as in {type: file, filename: /dev/vg0/vm1}")
 	}
 	return j

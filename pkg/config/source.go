@@ -101,12 +101,13 @@ func (d *document) sourceOf(kind string, e entry, to *Source) {
 
 // need makes it a mistake that a key has no value.
 func (d *document) need(e entry, name, what string) {
-	for _, k := range d.entries(e) {
-		if k.name == name && k.value != nil {
-			return
-		}
+	if !d.has(e, name) {
+		d.mistake(e.place(), "%s has no %s: %s", title(e.name), name, what)
 	}
-	d.mistake(e.place(), "%s has no %s: %s", title(e.name), name, what)
+}
+
+func (d *document) has(e entry, name string) bool {
+	return slices.ContainsFunc(d.entries(e), func(k entry) bool { return k.name == name && k.value != nil })
 }
 
 // checkRBD refuses what cannot be a part of POOL/NAMESPACE/IMAGE.

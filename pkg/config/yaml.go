@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -168,7 +169,7 @@ func (d *document) merged(e entry, depth int) []entry {
 		}
 		line, _ := position(pair.Key)
 		if first, ok := lines[name]; ok {
-			d.mistake(pair.Key, "%q is there twice, first in line %d", name, first)
+			d.mistake(pair.Key, "%s is there twice, first in line %d", e.shown(name), first)
 			continue
 		}
 		lines[name] = line
@@ -199,8 +200,18 @@ func title(name string) string {
 	return name
 }
 
+// shown is a key as it may be shown: a token is a secret.
+func (e entry) shown(key string) string {
+	if e.name == "tokens" {
+		return "that token"
+	}
+	return strconv.Quote(key)
+}
+
 func keyText(node ast.Node) (string, bool) {
 	switch n := node.(type) {
+	case *ast.MappingKeyNode: // "? key"
+		return keyText(n.Value)
 	case *ast.StringNode:
 		return n.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
