@@ -54,6 +54,10 @@ type Command struct {
 	// for who has the whole picture: backy, backy-restore, and backy-read; three bars in a pipe would be a mess.
 	Progress bool
 
+	// Plugin makes it a plugin of a monitoring system: Action returns a Verdict, and whatever keeps it from one, wrong usage
+	// too, is told on standard output and is UNKNOWN, exit code 3.
+	Plugin bool
+
 	// Verbs are the commands that the first argument selects. Without such an argument, Action is called; where Action
 	// is nil, a verb must be given. Flags may stand before the verb and after it, and are those of the verb.
 	Verbs []Command
@@ -119,7 +123,7 @@ func Run(ctx context.Context, c Command, p Process) int {
 	l, err := c.parse(p.Args[1:])
 	switch {
 	case err != nil:
-		return refuse(p, c.Name, err)
+		return l.command.refuse(p, c.Name, err)
 	case l.help:
 		help(p.Stdout, l.command, l.name)
 		return 0
@@ -144,7 +148,7 @@ func Run(ctx context.Context, c Command, p Process) int {
 		},
 	}
 	if err := a.RunContext(ctx, append([]string{l.name}, l.argv...)); err != nil {
-		return refuse(p, c.Name, err)
+		return l.command.refuse(p, c.Name, err)
 	}
 	return code
 }
@@ -153,6 +157,14 @@ func Run(ctx context.Context, c Command, p Process) int {
 // command to run.
 func Fail(name string, err error) int {
 	return refuse(Process{Stderr: os.Stderr}, name, err)
+}
+
+// refuse says why the command did not run.
+func (c *Command) refuse(p Process, name string, err error) int {
+	if c.Plugin {
+		return unknown(p.Stdout, err)
+	}
+	return refuse(p, name, err)
 }
 
 // refuse says what is wrong before there is a log.
@@ -204,7 +216,7 @@ func open(name string, c *Command, flags *cli.Context, p Process) (w *Context, f
 	}
 	w.Events = newEvents(name, w.Task, eventFile, screen.bar(c.Progress && !inherited(flags.String("events")), p.Now), p.Now)
 	level := slog.LevelInfo
-	if w.Verbose {
+	if w.Verbose && !c.Plugin { // whose words go to standard output
 		level = slog.LevelDebug
 	}
 	handlers := []slog.Handler{newLines(screen, name, level), warnings{w.Events}}
@@ -223,22 +235,9 @@ func open(name string, c *Command, flags *cli.Context, p Process) (w *Context, f
 		if err != nil && errors.As(context.Cause(ctx), new(*Interrupted)) {
 			err = context.Cause(ctx) // whatever failed, this is why
 		}
-		code := ExitCode(err)
 		w.Events.Flush()
 		screen.clear()
-		switch code {
-		case codeDone:
-		case codeDamaged:
-			w.Events.Emit(event.Event{Kind: event.Damaged, Message: err.Error()})
-		default:
-			w.Events.Emit(event.Event{Kind: event.Failed, Message: err.Error()})
-		}
-		if err != nil {
-			w.Log.Error(err.Error())
-		}
-		if code == codeUsage {
-			w.Log.Info("`" + flags.App.Name + " --help` tells more")
-		}
+		code := w.tell(c, err)
 		w.Log.Debug("end", "code", code)
 		if err := w.Events.Err(); err != nil {
 			w.Log.Debug("events were lost", "error", err)
@@ -251,4 +250,25 @@ func open(name string, c *Command, flags *cli.Context, p Process) (w *Context, f
 		}
 		return code
 	}, nil
+}
+
+// tell says how the command ended, and returns the exit code.
+func (c *Context) tell(command *Command, err error) int {
+	code := ExitCode(err)
+	if err == nil || errors.As(err, new(Verdict)) { // which has been said
+		return code
+	}
+	kind := event.Failed
+	if code == codeDamaged {
+		kind = event.Damaged
+	}
+	c.Events.Emit(event.Event{Kind: kind, Message: err.Error()})
+	if command.Plugin {
+		return unknown(c.Stdout, err)
+	}
+	c.Log.Error(err.Error())
+	if code == codeUsage {
+		c.Log.Info("`" + c.App.Name + " --help` tells more")
+	}
+	return code
 }

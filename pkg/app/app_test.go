@@ -310,3 +310,40 @@ func signalled(t *testing.T, s os.Signal, args []string) (int, []event.Event) {
 	cmd.Wait() // its code is what we ask for
 	return cmd.ProcessState.ExitCode(), events
 }
+
+// A plugin's words are one line on standard output, whatever happens.
+func TestPlugin(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		err  error
+		code int
+		out  string
+	}{
+		{"all is well", nil, Verdict(0), 0, "said\n"},
+		{"a warning", nil, Verdict(1), 1, "said\n"},
+		{"critical, with more about it", []string{"-v"}, fmt.Errorf("it is %w", Verdict(2)), 2, "said\n"},
+		{"nothing is known", nil, Verdict(3), 3, "said\n"},
+		{"it failed", nil, errors.New("open a|b:\n\tno"), 3, "said\nUNKNOWN: open a¦b: no\n"},
+		{"wrong usage, found by the action", nil, Usagef("no"), 3, "said\nUNKNOWN: no\n"},
+		{"data is damaged, which is no verdict", nil, Damaged("no"), 3, "said\nUNKNOWN: no\n"},
+		{"an unknown flag", []string{"--no"}, nil, 3, "UNKNOWN: check: flag --no is not known\n"},
+		{"an argument too many", []string{"no"}, nil, 3, "UNKNOWN: unexpected argument \"no\": check\n"},
+		{"a flag's value", []string{"-n", "no"}, nil, 3, "UNKNOWN: invalid value \"no\" for flag -number: parse error\n"},
+		{"a flag of all commands", []string{"-b", ""}, nil, 3, "UNKNOWN: --backupdir is empty; for the current directory leave it out\n"},
+	} {
+		c := Command{Name: "check", Plugin: true, Flags: []cli.Flag{&cli.IntFlag{Name: "number", Aliases: []string{"n"}}}, Action: func(_ context.Context, c *Context) error {
+			fmt.Fprintln(c.Stdout, "said")
+			c.Log.Debug("not said")
+			return test.err
+		}}
+		code, out, stderr := run(t, c, test.args...)
+		if code != test.code || out != test.out || stderr != "" {
+			t.Errorf("%s: code %d, %q, %q", test.name, code, out, stderr)
+		}
+	}
+	_, out, _ := run(t, Command{Name: "check", Plugin: true, Action: func(context.Context, *Context) error { return nil }}, "--help")
+	if !strings.Contains(out, "Exit codes: 0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN, wrong usage too.\n") {
+		t.Error(out)
+	}
+}

@@ -3,8 +3,10 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strings"
 )
 
 // The exit codes of all commands.
@@ -17,6 +19,8 @@ const (
 	codeInterrupted = 130
 )
 
+const pluginCodesHelp = "0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN, wrong usage too."
+
 const exitCodesHelp = "0 done; 1 failed; 2 wrong usage; 3 done, but data is damaged (listed);\n75 nothing is wrong, run it again; 130 interrupted."
 
 // ExitCode is the one place where exit codes are decided:
@@ -27,12 +31,16 @@ const exitCodesHelp = "0 done; 1 failed; 2 wrong usage; 3 done, but data is dama
 //	3    done, but data is damaged: Damaged
 //	75   nothing is wrong, run it again
 //	130  interrupted
+//	0-3  a Verdict
 //
 // The outermost error in the chain with a method ExitCode() int that is one of these decides, which is how a package
 // that does not know this one gives its code. An *exec.ExitError does not count: the code of some other program means
 // something else.
 func ExitCode(err error) int {
 	var coded interface{ ExitCode() int }
+	if v := Verdict(0); errors.As(err, &v) {
+		return int(v)
+	}
 	if err == nil {
 		return codeDone
 	}
@@ -73,6 +81,22 @@ func Usagef(format string, args ...any) error { return Usage(fmt.Errorf(format, 
 // Damaged says that the work was done, but data is damaged, which has been listed: exit code 3.
 func Damaged(format string, args ...any) error {
 	return &coded{fmt.Errorf(format, args...), codeDamaged}
+}
+
+// Verdict is what a plugin of a monitoring system has come to, and has written to standard output, so that nothing more is
+// said: an exit code, 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. An Action returns it as its error, also if it is 0.
+type Verdict int
+
+// codeUnknown is the Verdict where there is none.
+const codeUnknown = Verdict(3)
+
+func (v Verdict) Error() string { return fmt.Sprintf("verdict %d", int(v)) }
+
+// unknown says, as a plugin does, why there is no verdict: in one line without a bar, which would begin figures.
+func unknown(w io.Writer, err error) int {
+	line := strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "|", "¦")), " ")
+	_, _ = fmt.Fprintln(w, "UNKNOWN: "+line) // nobody else to tell
+	return int(codeUnknown)
 }
 
 // Interrupted is the cause of the cancelled context when a signal ended the work: exit code 130.

@@ -16,7 +16,7 @@ func commonFlags() []cli.Flag {
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"l"}, Usage: "append everything that is said, and more, to `FILE`"},
 		&cli.StringFlag{Name: "taskid", Usage: "an `ID` for the log and the events, to tell what belongs together"},
 		&cli.StringFlag{Name: "events", Usage: "write events as JSON, one a line, to a `FILE`, or to a descriptor as in fd:3"},
-		&cli.BoolFlag{Name: "version", Usage: "print the version"},
+		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
 		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "print this"},
 	}
 }

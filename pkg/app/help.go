@@ -43,7 +43,11 @@ func help(w io.Writer, c *Command, name string) {
 			fmt.Fprintf(&b, "  %s\n", strings.TrimSpace(line))
 		}
 	}
-	fmt.Fprintf(&b, "\nExit codes: %s\n", strings.ReplaceAll(exitCodesHelp, "\n", "\n            "))
+	codes := exitCodesHelp
+	if c.Plugin {
+		codes = pluginCodesHelp
+	}
+	fmt.Fprintf(&b, "\nExit codes: %s\n", strings.ReplaceAll(codes, "\n", "\n            "))
 	_, _ = io.WriteString(w, b.String()) // nobody to tell
 }
 
