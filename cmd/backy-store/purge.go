@@ -62,10 +62,15 @@ func purge(ctx context.Context, c *app.Context) error {
 			return app.Usagef("--end: %w", err)
 		}
 	}
+	begin := c.Now()
 	report, err := r.Purge(ctx, o)
 	c.EndProgress()
 	if err != nil {
 		return err
+	}
+	if !o.DryRun {
+		c.Events.Emit(event.Event{Kind: event.Purged, Freed: report.Freed.Bytes, Objects: report.Freed.Objects, Duration: c.Now().Sub(begin).Seconds(),
+			Message: strings.ReplaceAll(strings.TrimSpace(summary(report)), "\n", "; ")})
 	}
 	if c.Bool("json") {
 		return json.NewEncoder(c.Stdout).Encode(report)

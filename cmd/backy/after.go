@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"backy/pkg/app"
 	"backy/pkg/config"
+	"backy/pkg/event"
 	"backy/pkg/pipeline"
 	"backy/pkg/schedule"
 )
@@ -80,21 +77,24 @@ func (k *checks) after(ctx context.Context, revision string, err error) error {
 	return errors.Join(found...)
 }
 
-// run runs a check. It returns an error only for damage, and where all is to end.
+// run runs a check, and passes on what it tells of revisions. It returns an error only for damage, and where all is to end.
 func (k *checks) run(ctx context.Context, path, damage string, args ...string) error {
-	cmd := exec.CommandContext(ctx, path, append(append(args, "-b", k.dir), k.CommonArgs()...)...)
-	cmd.Stderr = k.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = grace
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
-	err := cmd.Run()
-	var exit *exec.ExitError
+	args = append(append(append(args, "-b", k.dir), k.CommonArgs()...), pipeline.Events()...)
+	err := pipeline.Run(ctx, []pipeline.Stage{{Name: "backy-scrub", Path: path, Args: args}}, pipeline.Options{
+		Stderr: k.Stderr, Grace: grace, Events: func(e event.Event) {
+			switch e.Kind {
+			case event.Verified, event.Distrusted, event.Damaged, event.Warning:
+				k.Events.Emit(e)
+			}
+		},
+	})
+	var failure *pipeline.Failure
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err == nil:
 		return nil
-	case errors.As(err, &exit) && exit.ExitCode() == 3:
+	case errors.As(err, &failure) && failure.Code == 3:
 		return app.Damaged("the backup is made, but %s", damage)
 	default:
 		k.Log.Warn("the backup is made, but a check of it came to no end", "check", args[0], "reason", err)

@@ -38,7 +38,7 @@ func (c *Context) Repo() (r *repo.Repo, job string, err error) {
 	if dir == "" {
 		dir = "."
 	}
-	if r, job, err = repo.Open(dir, repo.World{Now: c.Now}); err != nil {
+	if r, job, err = repo.Open(dir, repo.World{Now: c.Now, Events: c.Events}); err != nil {
 		return nil, "", err
 	}
 	c.Events.About(job, "")

@@ -63,8 +63,10 @@ func (w *Writer) Emit(e Event) {
 		e.Time = now
 	}
 	e.Time = e.Time.UTC()
-	fill(&e.Job, w.defaults.Job)
-	fill(&e.Revision, w.defaults.Revision)
+	if e.Kind != Purged { // which is about the whole repository, wherever it was started
+		fill(&e.Job, w.defaults.Job)
+		fill(&e.Revision, w.defaults.Revision)
+	}
 	fill(&e.Stage, w.defaults.Stage)
 	fill(&e.Host, w.defaults.Host)
 	fill(&e.Task, w.defaults.Task)

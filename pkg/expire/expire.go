@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"backy/pkg/repo"
@@ -96,6 +97,7 @@ func (o Options) decide(ctx context.Context, report *Report, list []repo.Revisio
 }
 
 func change(e *repo.Edit, v schedule.Verdict) error {
+	e.Because(v.ID, strings.Join(v.Why, "; "))
 	switch {
 	case v.Goes:
 		return e.Forget(v.ID)

@@ -14,6 +14,7 @@ import (
 
 	"backy/pkg/blockmap"
 	"backy/pkg/durable"
+	"backy/pkg/event"
 	"backy/pkg/keyval"
 	"backy/pkg/object"
 	"backy/pkg/object/dir"
@@ -54,6 +55,8 @@ const Prefixes = dir.Prefixes
 type World struct {
 	Now func() time.Time
 	Ops durable.Ops // the zero value is the kernel's
+
+	Events *event.Writer // told of each revision that is forgotten, loses tags, or whose trust changes; nil if nobody listens
 
 	// Step, if not nil, is called before each step of a session or a purge that others may come before or after. It is
 	// for tests, which stop an actor there, and may be called from several goroutines.

@@ -31,7 +31,11 @@ type Edit struct {
 	job    *Job
 	states map[string]State // by id, those to write
 	forget map[string]bool  // ids
+	why    map[string]string
 }
+
+// Because notes why something becomes of a revision, for the event that tells of it.
+func (e *Edit) Because(id, why string) { e.why[id] = why }
 
 // Change notes a change of a revision's state. It fails where the state cannot be read or change fails. A second change
 // of one revision builds on the first.
@@ -191,7 +195,7 @@ func (j *Job) Edit(ctx context.Context, g Guard, f func(*Edit) error) error {
 		return err
 	}
 	defer lock.Unlock()
-	e := Edit{job: j, states: map[string]State{}, forget: map[string]bool{}}
+	e := Edit{job: j, states: map[string]State{}, forget: map[string]bool{}, why: map[string]string{}}
 	if e.Revisions, e.Broken, err = j.List(); err != nil {
 		return err
 	}
@@ -206,7 +210,7 @@ func (j *Job) Edit(ctx context.Context, g Guard, f func(*Edit) error) error {
 
 // apply writes the states, then forgets.
 func (j *Job) apply(ctx context.Context, e *Edit, reserve *Reserve) error {
-	wrote := false
+	var wrote []Revision
 	for _, r := range e.Revisions { // in their order, so that it is the same each time
 		s, ok := e.states[r.ID]
 		if !ok || e.forget[r.ID] || string(s.Bytes()) == string(r.State.Bytes()) {
@@ -218,14 +222,24 @@ func (j *Job) apply(ctx context.Context, e *Edit, reserve *Reserve) error {
 		if err := reserve.Do(func() error { return j.writeState(r.ID, s) }); err != nil {
 			return fmt.Errorf("change the state of %s: %w", r.ID, err)
 		}
-		wrote = true
+		wrote = append(wrote, r)
 	}
-	if wrote {
+	if len(wrote) > 0 {
 		if err := j.repo.Ops.DirPath(j.Dir()); err != nil {
 			return fmt.Errorf("make the changes durable: %w", err)
 		}
 	}
-	return j.unlink(ctx, slices.Sorted(maps.Keys(e.forget)), reserve)
+	for _, r := range wrote {
+		j.changed(r, e.states[r.ID], e.why[r.ID])
+	}
+	ids := slices.Sorted(maps.Keys(e.forget))
+	if err := j.unlink(ctx, ids, reserve); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		j.forgotten(e, id)
+	}
+	return nil
 }
 
 // writeState puts a new state in the old one's place. Its content is durable before its name is.

@@ -62,6 +62,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := s.run(ctx); err != nil {
 		return s.report, err
 	}
+	s.tellRight()
 	s.report.Seconds = o.Now().Sub(s.start).Seconds()
 	return s.report, s.keep()
 }

@@ -90,7 +90,11 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 	if rev, err = w.Commit(ctx, rev, o.Tags, o.Log); err != nil {
 		return rev, err
 	}
-	o.Events.Emit(event.Event{Kind: event.Committed, Revision: rev.ID, Total: rev.Size, Read: rev.ReadBytes, Changed: rev.Changed, Stored: rev.Stored})
+	o.Events.Emit(event.Event{Kind: event.Committed, Revision: rev.ID, Tags: rev.State.Tags, Duration: rev.Info().Duration,
+		Total: rev.Size, Read: rev.ReadBytes, Changed: rev.Changed, Stored: rev.Stored})
+	if rev.State.Trust == repo.Distrusted {
+		o.Events.Emit(event.Event{Kind: event.Distrusted, Revision: rev.ID, Tags: rev.State.Tags, Message: rev.State.Reason()})
+	}
 	return rev, nil
 }
 
