@@ -17,7 +17,7 @@ func newLimiter(limit int) *limiter { return &limiter{limit: limit, changed: mak
 
 // enter waits for a place; false when ctx ends first.
 func (l *limiter) enter(ctx context.Context) bool {
-	for {
+	for ctx.Err() == nil {
 		l.mu.Lock()
 		if l.used < l.limit {
 			l.used++
@@ -32,6 +32,7 @@ func (l *limiter) enter(ctx context.Context) bool {
 		case <-changed:
 		}
 	}
+	return false
 }
 
 func (l *limiter) leave() { l.change(func() { l.used-- }) }

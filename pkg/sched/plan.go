@@ -80,7 +80,25 @@ func (d *Daemon) decide(now time.Time) (due []bus.Work, rest time.Duration) {
 func (d *Daemon) push(ctx context.Context, w bus.Work) bool {
 	e := event.Event{Kind: event.Due, Time: d.Now(), Job: w.Job, Tags: w.Tags, Stage: "sched", Host: d.host}
 	w.ID = e.Identity()
+	d.mu.Lock()
+	j := d.jobs[w.Job]
+	if j == nil || j.run != nil {
+		d.mu.Unlock()
+		return true
+	}
+	// From before it is queued, for a worker may be done with it before we hear that it is. Where it was in the queue already,
+	// someone has it, or had it and died: it is given out again then.
+	wanted := j.wanted
+	j.queued, j.wanted = w.Lane, time.Time{}
+	d.mu.Unlock()
 	added, err := d.currentBus().Push(ctx, w)
+	if err != nil {
+		d.mu.Lock()
+		if j.queued == w.Lane && j.run == nil {
+			j.queued, j.wanted = "", wanted
+		}
+		d.mu.Unlock()
+	}
 	if ctx.Err() != nil {
 		return false
 	}
@@ -91,12 +109,6 @@ func (d *Daemon) push(ctx context.Context, w bus.Work) bool {
 	if added {
 		d.tell(e)
 		d.Log.DebugContext(ctx, "due", "job", w.Job, "tags", w.Tags, "lane", w.Lane)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	// Where it was in the queue already, someone has it, or had it and died: it is given out again then.
-	if j := d.jobs[w.Job]; j != nil && j.run == nil {
-		j.queued, j.wanted = w.Lane, time.Time{}
 	}
 	return true
 }

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"backy/pkg/bus"
@@ -20,8 +19,9 @@ func (d *Daemon) recall(ctx context.Context) error {
 	}
 	b := d.currentBus()
 	for e, err := range b.Events(ctx, bus.EventFilter{Kinds: kinds, Newest: true}) {
-		if err != nil && e.Kind == "" {
-			return fmt.Errorf("read what happened before: %w", err)
+		if err != nil {
+			d.Log.WarnContext(ctx, "not all of what happened before can be read", "error", err)
+			continue
 		}
 		if last[e.Kind] != nil {
 			last[e.Kind][e.Job] = e

@@ -102,7 +102,18 @@ func (d *Daemon) perform(ctx context.Context, t *bus.Task) {
 	if err := end(); err != nil && ctx.Err() == nil {
 		d.Log.WarnContext(ctx, "the queue does not know yet what became of its work", "job", t.Job, "error", err)
 	}
+	d.taken(t.Job)
 	d.nudge()
+}
+
+// taken notes that the queue has nothing of a job any more. What was pushed between the end of the work and that of its
+// message was not queued: there was a message. Where it was queued all the same, to be planned once more does no harm.
+func (d *Daemon) taken(job string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j := d.jobs[job]; j != nil && j.run == nil {
+		j.queued = ""
+	}
 }
 
 // attempt makes the backup that the work asks for, if that is still to be made.
