@@ -134,6 +134,9 @@ func (p *purge) endSessions(ctx context.Context) error {
 			p.Log.WarnContext(ctx, "the staging of a session that is over cannot be removed", "session", id, "error", err)
 		}
 	}
+	if !p.DryRun {
+		sweepProbes(p.repo.path("chunks"))
+	}
 	return nil
 }
 

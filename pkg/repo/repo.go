@@ -195,12 +195,15 @@ func (r *Repo) makeReserve(total int64) error {
 	return nil
 }
 
+// probePrefix is how the names of probes begin.
+const probePrefix = ".probe-"
+
 // probe makes sure that files can be renamed and linked from the staging to where they are to be: that all of it is one
 // file system. to[0] takes a rename, the others a link.
 func (r *Repo) probe(from string, to ...string) error {
-	name := "probe-" + NewID()
+	name := probePrefix + NewID()
 	for i, target := range to {
-		source, dest := filepath.Join(from, name), filepath.Join(target, "."+name)
+		source, dest := filepath.Join(from, name), filepath.Join(target, name)
 		if err := os.WriteFile(source, nil, 0o640); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +78,10 @@ func (w *Writer) prepare() (err error) {
 	if err := os.Mkdir(w.staging(), 0o750); err != nil {
 		return err
 	}
-	if err := r.probe(w.staging(), r.path("chunks"), nearest(w.job.Dir())); err != nil {
+	home := nearest(w.job.Dir())
+	sweepProbes(r.path("chunks"))
+	sweepProbes(home)
+	if err := r.probe(w.staging(), r.path("chunks"), home); err != nil {
 		return err
 	}
 	switch _, err := os.Lstat(w.job.Dir()); {
@@ -103,6 +107,16 @@ func (w *Writer) prepare() (err error) {
 	}
 	w.pool = r.pool.Writer(w.staging(), r.Ops)
 	return w.room()
+}
+
+// sweepProbes removes what probes that were killed have left in a directory. One that is under way does not mind.
+func sweepProbes(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), probePrefix) {
+			_ = os.Remove(filepath.Join(dir, e.Name())) // an empty file that nobody looks at; the next one tries again
+		}
+	}
 }
 
 // staging is a path in the session's directory. It is always named by path: after a fence there is nothing there.
