@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,16 +19,18 @@ import (
 func eventsCommand() app.Command {
 	return app.Command{
 		Name:  "events",
-		Usage: "print what happens, one JSON object a line",
-		Help: `Prints the events that the scheduler keeps, and with --follow those to come, until Ctrl-C. doc/events.md says what is in
-them. The scheduler has to run, or the NATS server that the configuration names.`,
+		Usage: "print what happens",
+		Help: `Prints the events that the scheduler keeps, and with --follow those to come, until Ctrl-C: one a line, for people or,
+with --json, as an object. doc/events.md says what is in them. The scheduler has to run, or the NATS server that the configuration names.`,
 		Examples: `backy-sched events --since 1d --kind failed,late
-backy-sched events --follow --since 0s --job vm1`,
+backy-sched events --follow --since 0s --job vm1
+backy-sched events --json --kind committed | jq -r .job`,
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with those to come"},
 			&cli.StringFlag{Name: "since", Usage: "only those since a `TIME`: a date as in 2026-11-21T10:00:00Z, or how long ago, as in 30m or 1d"},
 			&cli.StringFlag{Name: "kind", Aliases: []string{"k"}, Usage: "only those of these `KINDS`, separated by commas"},
+			&cli.BoolFlag{Name: "json", Usage: "each as a JSON object on a line of its own"},
 			&cli.StringFlag{Name: "job", Aliases: []string{"j"}, Usage: "only those about a `JOB`"},
 		},
 		Action: events,
@@ -68,7 +71,14 @@ func events(ctx context.Context, c *app.Context) error {
 		return err
 	}
 	defer b.Close()
-	out := json.NewEncoder(c.Stdout)
+	write := func(e event.Event) error {
+		_, err := fmt.Fprintln(c.Stdout, app.EventLine(e))
+		return err
+	}
+	if c.Bool("json") {
+		out := json.NewEncoder(c.Stdout)
+		write = func(e event.Event) error { return out.Encode(e) }
+	}
 	var last error // a message that is no event does not end it; after any other error nothing comes
 	for e, err := range b.Events(ctx, f) {
 		if last != nil {
@@ -77,7 +87,7 @@ func events(ctx context.Context, c *app.Context) error {
 		if last = err; err != nil {
 			continue
 		}
-		if err := out.Encode(e); err != nil {
+		if err := write(e); err != nil {
 			return err
 		}
 	}

@@ -87,6 +87,14 @@ func TestOfProgressTheNewestIsKept(t *testing.T) {
 	}
 }
 
+func TestNewestOfEachJob(t *testing.T) {
+	_, b := base(t)
+	publish(t, b, committed("vm1", "R1"), committed("vm2", "R2"), event.Event{Kind: event.Failed, Job: "vm1"}, committed("vm1", "R3"), committed("vm1.x", "R4"))
+	want(t, all(t, b, EventFilter{Kinds: []event.Kind{event.Committed}, Newest: true}), "committed vm2 R2", "committed vm1 R3", "committed vm1.x R4")
+	want(t, all(t, b, EventFilter{Job: "vm1", Newest: true}), "failed vm1", "committed vm1 R3")
+	want(t, all(t, b, EventFilter{Job: "nobody", Newest: true}))
+}
+
 func TestWhatIsNoEventIsRefused(t *testing.T) {
 	_, b := base(t)
 	for _, e := range []event.Event{
