@@ -330,7 +330,7 @@ func TestReadDaemon(t *testing.T) {
 }
 
 func FuzzParseDaemon(f *testing.F) {
-	for _, text := range []string{familiar, "", "global: &a {base-dir: *a}\n", "jobs: &j {<<: *j}\nglobal: *j", "global: {<<: [*a]}", "? {a: b}\n: c", "a: !!str b", "jobs: {1: {schedule: 2}, null: 3, true: .nan}",
+	for _, text := range []string{familiar, "", "global: &a {base-dir: *a}\n", "~", "&j\n*j", "jobs: &j {<<: *j}\nglobal: *j", "global: {<<: [*a]}", "? {a: b}\n: c", "a: !!str b", "jobs: {1: {schedule: 2}, null: 3, true: .nan}",
 		"global: {base-dir: /x}\nschedules: {a: {b: {interval: 1, keep: 1}}}\njobs: {v: {schedule: a, pipeline: |\n x\n}}", "api: {tokens: {a: b, a: c}, addrs: [[]]}", "%YAML 1.2\n---\nglobal:\n...\n"} {
 		f.Add([]byte(text))
 	}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -61,16 +61,18 @@ func parse(text []byte, path string, most int) (d *document, all entry, ok bool)
 		return d, all, false
 	}
 	bodies := slices.DeleteFunc(file.Docs, func(doc *ast.DocumentNode) bool { return doc.Body == nil || doc.Body.Type() == ast.CommentType })
-	switch {
-	case len(file.Docs) > 1 && bytes.Contains(text, []byte("---")):
+	if len(bodies) > 1 {
 		d.mistake(nil, "it has more than one document")
 		return d, all, false
-	case len(bodies) == 0:
-		d.mistake(nil, "it is empty")
-		return d, all, false
 	}
-	d.collectAnchors(bodies[0].Body)
-	return d, entry{value: d.resolve(bodies[0].Body)}, true
+	if len(bodies) == 1 {
+		d.collectAnchors(bodies[0].Body)
+		all.value = d.resolve(bodies[0].Body)
+	}
+	if all.value == nil && len(d.wrong) == 0 {
+		d.mistake(nil, "it is empty")
+	}
+	return d, all, all.value != nil
 }
 
 func oneLine(s string) string {
@@ -106,13 +108,20 @@ func (d *document) resolve(node ast.Node) ast.Node {
 			return node
 		}
 	}
+	d.mistake(node, "this goes from alias to alias, and comes to no end")
 	return nil
 }
 
 // mistake notes what is wrong at a place; nil is the whole file.
 func (d *document) mistake(at ast.Node, format string, args ...any) {
 	line, column := position(at)
-	d.wrong = append(d.wrong, &Mistake{d.path, line, column, fmt.Sprintf(format, args...)})
+	what := strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, fmt.Sprintf(format, args...))
+	d.wrong = append(d.wrong, &Mistake{d.path, line, column, what})
 }
 
 // position is the place of a node, from 1; 0 if it has none.
