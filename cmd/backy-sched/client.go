@@ -81,7 +81,7 @@ func client(ctx context.Context, c *app.Context) error {
 		err = actions[name].do(ctx, c, daemon, c.Args().Get(1))
 	}
 	if err != nil && name == "check" && ctx.Err() == nil {
-		return tell(c, check.Verdict{Level: check.Unknown, Summary: err.Error()})
+		return unknown(c, err)
 	}
 	return err
 }
@@ -256,6 +256,18 @@ func clientReload(ctx context.Context, c *app.Context, daemon *api.Client, _ str
 	return err
 }
 
+// unknown is what check says where the scheduler tells nothing.
+func unknown(c *app.Context, err error) error {
+	if c.Bool("json") {
+		return tell(c, check.Verdict{Level: check.Unknown, Summary: err.Error()})
+	}
+	first, _, _ := strings.Cut(check.Verdict{Level: check.Unknown, Summary: err.Error()}.Plugin(false, false), " | ") // no figures are known
+	if _, err := fmt.Fprintln(c.Stdout, first); err != nil {
+		return err
+	}
+	return app.Verdict(check.Unknown)
+}
+
 // clientCheck judges as backy-check does, by what the scheduler tells.
 func clientCheck(ctx context.Context, c *app.Context, daemon *api.Client, _ string) error {
 	list, err := daemon.Status(ctx, "")
@@ -282,7 +294,7 @@ func facts(list []sched.JobStatus) (f check.Facts) {
 	return f
 }
 
-// tell writes a verdict as a monitoring plugin does, and ends the process with its code.
+// tell writes a verdict as a monitoring plugin does.
 func tell(c *app.Context, v check.Verdict) error {
 	err := error(nil)
 	if c.Bool("json") {
@@ -290,8 +302,8 @@ func tell(c *app.Context, v check.Verdict) error {
 	} else {
 		_, err = io.WriteString(c.Stdout, v.Plugin(c.Verbose, false))
 	}
-	if err == nil {
-		os.Exit(int(v.Level))
+	if err != nil {
+		return err
 	}
-	return err
+	return app.Verdict(v.Level)
 }
