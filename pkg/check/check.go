@@ -33,7 +33,7 @@ func (l Level) badness() int { return slices.Index([]Level{OK, Warning, Unknown,
 type Job struct {
 	Name       string
 	Age        time.Duration // of the newest good revision; where there is none, how long the job exists
-	Limit      time.Duration // the SLA: how old it may get; 0 where the job has no schedule
+	Limit      time.Duration // the SLA: how old it may get; 0 where the job has no schedule, or an unknown one (Blind)
 	Never      bool          // there is no good revision
 	Revisions  int           // how many there are
 	Distrusted int           // how many of them are distrusted
@@ -99,10 +99,13 @@ type Verdict struct {
 func Judge(f Facts, t Thresholds) Verdict {
 	v := Verdict{Facts: f, Limits: t, Findings: slices.Clone(f.Findings)}
 	var late, near, distrusted, blind []Job
-	revisions := 0
+	revisions, free := 0, 0
 	for _, j := range f.Jobs {
 		switch {
+		case j.Limit <= 0 && j.Blind:
+			blind = append(blind, j)
 		case j.Limit <= 0:
+			free++
 			v.find(OK, j, "it has no schedule, and is never late")
 		case t.Critical.Alerts(j.Share()) && j.Blind:
 			blind = append(blind, j)
@@ -141,7 +144,7 @@ func Judge(f Facts, t Thresholds) Verdict {
 	if len(v.Findings) > 0 {
 		v.Level = v.Findings[0].Level
 	}
-	v.Summary = strings.Join(v.parts(late, blind, near, distrusted, revisions), "; ")
+	v.Summary = strings.Join(v.parts(late, blind, near, distrusted, revisions, free), "; ")
 	return v
 }
 
@@ -150,7 +153,7 @@ func (v *Verdict) find(l Level, j Job, text string) {
 }
 
 // parts are what the summary says, the worst first.
-func (v *Verdict) parts(late, blind, near, distrusted []Job, revisions int) []string {
+func (v *Verdict) parts(late, blind, near, distrusted []Job, revisions, free int) []string {
 	var parts []string
 	add := func(n int, format string, args ...any) {
 		if n > 0 {
@@ -166,12 +169,6 @@ func (v *Verdict) parts(late, blind, near, distrusted []Job, revisions int) []st
 	add(v.Facts.Reports, "%s in quarantine", count(v.Facts.Reports, "report"))
 	add(v.Facts.Bad, "%s bad", count(v.Facts.Bad, "object"))
 	v.others(Warning, add)
-	free := 0
-	for _, j := range v.Facts.Jobs {
-		if j.Limit <= 0 {
-			free++
-		}
-	}
 	if within := len(v.Facts.Jobs) - len(late) - len(blind) - free; within > 0 || len(parts) == 0 {
 		add(1, "%s within SLA", count(within, "job"))
 	}
@@ -208,7 +205,10 @@ func count(n int, what string) string {
 
 // long is the job's name, and how it is with it in brief.
 func (j Job) long() string {
-	if j.Never {
+	switch {
+	case j.Limit <= 0:
+		return j.Name
+	case j.Never:
 		return fmt.Sprintf("%s (never backed up, SLA %s)", j.Name, span(j.Limit))
 	}
 	return fmt.Sprintf("%s (%s, SLA %s)", j.Name, span(j.Age), span(j.Limit))

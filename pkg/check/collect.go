@@ -121,7 +121,7 @@ func (w *wanted) configure(dir string) {
 		return
 	}
 	if err != nil {
-		w.findings = append(w.findings, Finding{Unknown, w.name, "its schedule is not known: " + err.Error()})
+		w.blind("its schedule is not known: %v", err)
 		return
 	}
 	w.since = func() time.Time {
@@ -177,7 +177,7 @@ func hasRevisions(dir string) bool {
 
 // look reads the job's revisions.
 func (w *wanted) look(r *repo.Repo, now time.Time) {
-	w.job = Job{Name: w.name}
+	w.job.Name = w.name
 	j, err := r.Job(w.name)
 	var list []repo.Revision
 	var broken []repo.Broken
