@@ -76,3 +76,25 @@ func TestFind(t *testing.T) {
 		t.Errorf("a wrong variable: %v", err)
 	}
 }
+
+// What a stage has started and does not listen is killed with it, though the stage itself ends when it is told to.
+func TestDeafGrandchild(t *testing.T) {
+	d := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for !exists(d + "/child") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	script := "(trap '' TERM; while [ ! -s " + d + "/pid ]; do sleep 0.01; done; echo ready > " + d + "/child; while :; do sleep 0.01; done) & echo $! > " + d + "/pid; wait"
+	if err := Run(ctx, sh(script), Options{Grace: 100 * time.Millisecond}); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+	gone(t, d+"/pid")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

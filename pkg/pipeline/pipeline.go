@@ -135,24 +135,48 @@ func (p *pipeline) run(ctx context.Context, stages []Stage) error {
 	return p.verdict(context.Cause(ctx))
 }
 
-// end tells all stages that still run to end, and waits until all have.
+// end tells all stages that still run to end, and waits until all have, and with them what they have started.
 func (p *pipeline) end() {
 	for _, c := range p.children {
 		c.signal(syscall.SIGTERM)
 	}
 	patience := time.NewTimer(p.o.Grace)
 	defer patience.Stop()
+	over := false
 	for _, c := range p.children {
 		select {
 		case <-c.ended:
 		case <-patience.C:
+			over = true
 			for _, c := range p.children {
 				c.signal(syscall.SIGKILL)
 			}
 			<-c.ended
 		}
 	}
+	for _, c := range p.children {
+		if c.told() {
+			over = c.empty(patience, over)
+		}
+	}
 	p.events.Wait()
+}
+
+// empty waits until nothing is left of the process group of a stage that was told to end; what is left when the patience is
+// over is killed. The group's number is nobody else's as long as it has a process.
+func (c *child) empty(patience *time.Timer, over bool) bool {
+	group := -c.cmd.Process.Pid
+	for syscall.Kill(group, 0) == nil && !over {
+		select {
+		case <-patience.C:
+			over = true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if over {
+		_ = syscall.Kill(group, syscall.SIGKILL)
+	}
+	return over
 }
 
 // signal sends s to the process group of a stage that has not ended.
