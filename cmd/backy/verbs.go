@@ -34,7 +34,7 @@ var verbs = []verb{
 	{"verify", "backy-scrub", true, "read revisions back whole, and trust them again if they are right"},
 	{"distrust", "backy-store", true, "mark revisions that may differ from what the disk was"},
 	{"scrub", "backy-scrub", false, "read back what the repository holds, and find what is bad"},
-	{"check", "backy-check", false, ""},
+	{"check", "backy-check", false, "tell a monitoring system whether all jobs are backed up in time"},
 	{"scheduler", "backy-sched", true, ""},
 	{"client", "backy-sched", true, ""},
 	{"read", "backy-read", false, "stage of a backup: a disk to extents"},
@@ -68,10 +68,18 @@ func handOver(argv []string) (code int, ok bool) {
 	}
 	for _, v := range verbs {
 		if v.name == name {
-			return app.Fail("backy", v.exec(rest)), true
+			return v.fail(v.exec(rest)), true
 		}
 	}
 	return 0, false
+}
+
+// fail says why the verb's command cannot be run, as that would.
+func (v verb) fail(err error) int {
+	if v.name == "check" {
+		return app.FailPlugin(err)
+	}
+	return app.Fail("backy", err)
 }
 
 // exec becomes the verb's command. It returns only if it cannot.

@@ -159,6 +159,9 @@ func Fail(name string, err error) int {
 	return refuse(Process{Stderr: os.Stderr}, name, err)
 }
 
+// FailPlugin is Fail for a plugin.
+func FailPlugin(err error) int { return unknown(os.Stdout, err) }
+
 // refuse says why the command did not run.
 func (c *Command) refuse(p Process, name string, err error) int {
 	if c.Plugin {
