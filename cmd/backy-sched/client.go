@@ -80,10 +80,10 @@ func client(ctx context.Context, c *app.Context) error {
 	if err == nil {
 		err = actions[name].do(ctx, c, daemon, c.Args().Get(1))
 	}
-	if err != nil && name == "check" && ctx.Err() == nil {
-		return unknown(c, err)
+	if err == nil || name != "check" || ctx.Err() != nil || errors.As(err, new(app.Verdict)) {
+		return err
 	}
-	return err
+	return unknown(c, err)
 }
 
 // connect checks the command line, and makes the client that it asks for.

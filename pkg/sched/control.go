@@ -13,7 +13,8 @@ import (
 )
 
 // Reload reads the configuration again and goes by it from then on; what runs goes on. Where it is wrong, the error says
-// all that is (config.Mistakes), and the one before holds.
+// all that is (config.Mistakes), and the one before holds. Where a part of it cannot be had, such as a port that another
+// program has, the rest holds, and the error says so.
 func (d *Daemon) Reload() error {
 	ctx := d.life
 	d.reloading.Lock()
@@ -33,9 +34,11 @@ func (d *Daemon) Reload() error {
 	if c.NATS != old.NATS {
 		d.Log.WarnContext(ctx, "what is below nats has changed; that holds from the next start on")
 	}
+	var missing error
 	if d.Reloaded != nil {
 		if err := d.Reloaded(c); err != nil {
 			d.Log.WarnContext(ctx, "not all of the new configuration can be had", "error", err)
+			missing = fmt.Errorf("the new configuration holds, but for this: %w", err)
 		}
 	}
 	fresh, drop := d.adopt(c)
@@ -48,7 +51,7 @@ func (d *Daemon) Reload() error {
 	d.walk(ctx)
 	d.Log.InfoContext(ctx, "the configuration was read again", "file", c.Path, "jobs", len(c.Jobs))
 	d.nudge()
-	return nil
+	return missing
 }
 
 // Run has a job run as soon as there is a worker, whatever its schedule says. One that waits for a worker already, or

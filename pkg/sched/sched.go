@@ -34,7 +34,7 @@ type Options struct {
 	Ready func()
 
 	// Reloaded, if not nil, is called with each configuration that is to hold from now on, before it does. Its error is a
-	// warning.
+	// warning, and told to who asked for the reload; what it is about stays as it was.
 	Reloaded func(*config.Daemon) error
 
 	// Every is how often the jobs' directories are looked at; 0 is 30 s.

@@ -31,6 +31,7 @@ type Control interface {
 	RunAll()
 
 	// Reload reads the configuration again. Where that is wrong, the error is a config.Mistakes, and the one before holds.
+	// Any other error says what of it cannot be had.
 	Reload() error
 
 	// Config is the configuration that holds. It is not to be changed.
