@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,11 @@ import (
 // Type=notify. What is told goes as datagrams of NAME=VALUE lines to the socket that the environment names; see
 // sd_notify(3) and sd_watchdog_enabled(3). A nil Manager is one that does not want to know: its methods do nothing.
 type Manager struct {
-	conn     *net.UnixConn
+	addr     *net.UnixAddr
 	watchdog time.Duration // how long it may hear nothing; 0 without a watchdog
+
+	mu   sync.Mutex
+	conn *net.UnixConn
 }
 
 // notifyPatience is how long a manager that does not read may hold up who tells it something.
@@ -39,7 +43,7 @@ func OpenManager() (*Manager, error) {
 	if path[0] != '/' && path[0] != '@' { // @ is an abstract socket; there are others, for virtual machines
 		return nil, fmt.Errorf("NOTIFY_SOCKET: %q is neither a path nor an abstract socket", path)
 	}
-	m := &Manager{}
+	m := &Manager{addr: &net.UnixAddr{Name: path, Net: "unixgram"}}
 	if usec != "" && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		n, err := strconv.ParseInt(usec, 10, 64)
 		if err != nil || n <= 0 || n > int64(1<<63-1)/int64(time.Microsecond) {
@@ -48,7 +52,7 @@ func OpenManager() (*Manager, error) {
 		m.watchdog = time.Duration(n) * time.Microsecond
 	}
 	var err error
-	if m.conn, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}); err != nil {
+	if m.conn, err = net.DialUnix("unixgram", nil, m.addr); err != nil {
 		return nil, fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	return m, nil
@@ -77,23 +81,23 @@ func (m *Manager) Status(status string) error { return m.tell(statusLine(status)
 
 // Watch tells the manager twice in each of its watchdog's intervals that the service is alive, if alive says so; alive has
 // to return at once, or not at all where the service hangs. Where alive says no, nothing is told, and in the end the
-// manager ends the service. Watch returns when ctx ends, or at once where there is no watchdog; the error is of a manager
-// that cannot be told.
+// manager ends the service. Watch returns when ctx ends, or at once where there is no watchdog; the error is the last of a
+// manager that could not be told, which Watch goes on trying.
 func (m *Manager) Watch(ctx context.Context, alive func() bool) error {
 	if m == nil || m.watchdog == 0 {
 		return nil
 	}
 	tick := time.NewTicker(m.watchdog / 2)
 	defer tick.Stop()
-	for {
+	for err := error(nil); ; {
 		if alive() {
-			if err := m.tell("WATCHDOG=1"); err != nil {
-				return err
+			if wrong := m.tell("WATCHDOG=1"); wrong != nil {
+				err = wrong
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return err
 		case <-tick.C:
 		}
 	}
@@ -104,6 +108,8 @@ func (m *Manager) Close() error {
 	if m == nil {
 		return nil
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.conn.Close()
 }
 
@@ -125,12 +131,27 @@ func (m *Manager) tell(lines ...string) error {
 	if text.Len() == 0 {
 		return errors.New("there is nothing to tell the service manager")
 	}
-	err := m.conn.SetWriteDeadline(time.Now().Add(notifyPatience))
-	if err == nil {
-		_, err = m.conn.Write([]byte(text.String()))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := m.send(text.String())
+	if err != nil { // the manager may have begun anew, with another socket
+		var conn *net.UnixConn
+		if conn, err = net.DialUnix("unixgram", nil, m.addr); err == nil {
+			_ = m.conn.Close()
+			m.conn = conn
+			err = m.send(text.String())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("tell the service manager: %w", err)
 	}
 	return nil
+}
+
+func (m *Manager) send(text string) error {
+	if err := m.conn.SetWriteDeadline(time.Now().Add(notifyPatience)); err != nil {
+		return err
+	}
+	_, err := m.conn.Write([]byte(text))
+	return err
 }

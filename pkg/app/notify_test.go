@@ -118,7 +118,7 @@ func TestManagerRefused(t *testing.T) {
 	}
 }
 
-// The manager went away: that is an error, and the service decides what it is worth.
+// The manager goes away: that is an error, and the service decides what it is worth. It comes back with another socket.
 func TestManagerGone(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -130,6 +130,16 @@ func TestManagerGone(t *testing.T) {
 	conn.Close()
 	if err := m.Ready(""); err == nil || !strings.Contains(err.Error(), "tell the service manager") {
 		t.Error(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	next := listen(t, name) // it is back
+	if err := m.Ready(""); err != nil {
+		t.Error(err)
+	}
+	if got := next(); got != "READY=1\n" {
+		t.Errorf("%q", got)
 	}
 }
 
