@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 //	write FILE OFFSET TEXT  writes into a file, which grows if need be; the offset may end in K or M
 //	flip FILE               flips one bit in the middle of a file
 //	[root]                  the condition that we are root
+//	$PROJECT, $FREE_PORT    where the project is, and a port of 127.0.0.1 that nobody listens on
 func TestScripts(t *testing.T) {
 	root := t.TempDir()
 	bin := filepath.Join(root, "bin")
@@ -34,6 +36,8 @@ func TestScripts(t *testing.T) {
 	for _, dir := range []string{root, filepath.Dir(root)} { // for who is not root, too
 		must(t, os.Chmod(dir, 0o755))
 	}
+	project, err := filepath.Abs("..")
+	must(t, err)
 	testscript.Run(t, testscript.Params{
 		Dir:         filepath.Join("testdata", "script"),
 		WorkdirRoot: root,
@@ -46,7 +50,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			e.Setenv("TZ", "UTC")
-			return nil
+			e.Setenv("PROJECT", project)
+			port, err := freePort()
+			e.Setenv("FREE_PORT", port)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"run": func(ts *testscript.TestScript, not bool, args []string) {
@@ -66,6 +73,16 @@ func TestScripts(t *testing.T) {
 			"flip":  flip,
 		},
 	})
+}
+
+// freePort is one that nobody had a moment ago.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, errors.Join(err, l.Close())
 }
 
 // line runs a line of bash and returns its exit code.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"backy/pkg/blockmap"
+	"backy/pkg/bus"
 	"backy/pkg/chunk"
 	"backy/pkg/config"
 	"backy/pkg/event"
@@ -227,9 +229,10 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Each kind of event has an example that is one, with the id that it would have.
 func TestEventsAreEvents(t *testing.T) {
 	var lines strings.Builder
-	for line := range strings.Lines(text(t, "events.md")) {
+	for line := range strings.Lines(section(t, "events.md", "## Kinds")) {
 		if line, ok := strings.CutPrefix(line, "    {"); ok {
 			lines.WriteString("{" + line)
 		}
@@ -244,26 +247,55 @@ func TestEventsAreEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		kinds[e.Kind] = true
+		id := e.ID
+		e.ID = ""
+		if want := e.Identity(); id != want {
+			t.Errorf("the %s of %s has the id %s, and not %s", e.Kind, e.Time, id, want)
+		}
 	}
-	for _, kind := range []event.Kind{event.Started, event.Progress, event.Committed, event.Warning, event.Damaged, event.Failed} {
+	for _, kind := range event.Kinds() {
 		if !kinds[kind] {
 			t.Errorf("there is no example of %s", kind)
 		}
 	}
 }
 
-// The part of pipeline.example that is a job's config can be read as one.
-func TestPipelineExample(t *testing.T) {
-	_, rest, _ := strings.Cut(text(t, "../pipeline.example"), "\n# --- config ---\n")
-	configuration, _, ok := strings.Cut(rest, "\n# --- ")
-	if !ok {
-		t.Fatal("pipeline.example has no config between its marks")
+// Every field of an event, and of work, is in its table, with its type.
+func TestFieldsOfEventsAreDocumented(t *testing.T) {
+	types := map[reflect.Kind]string{reflect.String: "text", reflect.Struct: "text", reflect.Int: "integer", reflect.Int64: "integer", reflect.Float64: "number",
+		reflect.Bool: "boolean", reflect.Slice: "list of text"}
+	rows := 0
+	table := section(t, "events.md", "## Fields")
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[event.Event]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if row := "\n| " + name + " | " + types[f.Type.Kind()] + " | "; !strings.Contains(table, row) {
+			t.Errorf("there is no %q", row)
+		}
+		rows++
 	}
-	job, err := config.ParseJob([]byte(configuration), "/srv/backy/vm1/config")
-	if err != nil {
-		t.Fatal(err)
+	if n := strings.Count(table, "\n| "); n != rows+2 {
+		t.Errorf("%d rows for %d fields", n-2, rows)
 	}
-	if address, err := job.Source.Address(); err != nil || address == "" {
-		t.Errorf("%q, %v", address, err)
+	table = section(t, "events.md", "### Work")
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[bus.Work]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !regexp.MustCompile(`(?m)^\| [a-z, ]*\b` + name + `\b[a-z, ]* \|`).MatchString(table) {
+			t.Errorf("%s of work is in no table", name)
+		}
+	}
+}
+
+func TestFollowUpsAreDocumented(t *testing.T) {
+	over := section(t, "events.md", "## Over NATS")
+	for _, stream := range []string{bus.EventStream, bus.DueStream} {
+		if !strings.Contains(over, "\n| `"+stream+"` | ") {
+			t.Errorf("there is no %s", stream)
+		}
+	}
+	table := section(t, "events.md", "### What follows a backup, and how to replace it")
+	for _, name := range config.FollowUps {
+		if !strings.Contains(table, "\n| "+name+" | `backy-"+name+"` | ") {
+			t.Errorf("there is no %s", name)
+		}
 	}
 }

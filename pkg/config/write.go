@@ -45,7 +45,11 @@ func (c *Daemon) WriteJob(job ScheduledJob, now time.Time) (changed bool, err er
 			now = known.Since
 		}
 	}
-	text := job.text(c.Path, now)
+	from, err := filepath.Abs(c.Path)
+	if err != nil {
+		return false, err
+	}
+	text := job.text(from, now)
 	if bytes.Equal(text, old) {
 		return false, nil
 	}
