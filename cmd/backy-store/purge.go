@@ -69,7 +69,7 @@ func purge(ctx context.Context, c *app.Context) error {
 		return err
 	}
 	if !o.DryRun {
-		c.Events.Emit(event.Event{Kind: event.Purged, Freed: report.Freed.Bytes, Objects: report.Freed.Objects, Duration: c.Now().Sub(begin).Seconds(),
+		c.Events.Emit(event.Event{Kind: event.Purged, Freed: report.Freed.Bytes, Objects: report.Freed.Objects, Duration: c.Now().Sub(begin).Round(time.Millisecond).Seconds(),
 			Message: strings.ReplaceAll(strings.TrimSpace(summary(report)), "\n", "; ")})
 	}
 	if c.Bool("json") {

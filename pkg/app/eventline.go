@@ -54,10 +54,8 @@ func figures(e event.Event) string {
 		add(len(e.Lost) > 0, "without %s", strings.Join(e.Lost, ","))
 	case event.Failed:
 		add(e.Attempt > 1, "failed %d times in a row", e.Attempt)
-	case event.Late:
-		add(true, "the newest good revision is %s old", seconds(e.Age))
-	case event.Recovered:
-		add(true, "the newest good revision is %s old again", seconds(e.Age))
+	case event.Late, event.Recovered:
+		add(true, "age %s", seconds(e.Age))
 	}
 	return strings.Join(list, ", ")
 }

@@ -25,8 +25,8 @@ func TestEventLine(t *testing.T) {
 		{event.Event{Kind: event.Expired, Job: "vm1", Revision: "R1", Tags: []string{"weekly"}, Lost: []string{"daily"}}, "expired     vm1  R1  weekly  without daily"},
 		{event.Event{Kind: event.Purged, Message: "5 objects freed"}, "purged      -  5 objects freed"},
 		{event.Event{Kind: event.Distrusted, Job: "vm1", Revision: "R1", Message: "why"}, "distrusted  vm1  R1  why"},
-		{event.Event{Kind: event.Late, Job: "vm1", Age: 90000}, "late        vm1  the newest good revision is a day old"},
-		{event.Event{Kind: event.Recovered, Job: "vm1", Age: 60}, "recovered   vm1  the newest good revision is a minute old again"},
+		{event.Event{Kind: event.Late, Job: "vm1", Revision: "R1", Age: 90000, Message: "too old"}, "late        vm1  R1  age a day  too old"},
+		{event.Event{Kind: event.Recovered, Job: "vm1", Age: 60}, "recovered   vm1  age a minute"},
 		{event.Event{Kind: "of-a-newer-version"}, "of-a-newer-version  -"},
 	} {
 		test.e.Time = at

@@ -168,7 +168,7 @@ func (b *Bus) Close() {
 func (b *Bus) Check(ctx context.Context) error {
 	ctx, cancel := b.until(ctx)
 	defer cancel()
-	for _, name := range []string{eventStream, dueStream} {
+	for _, name := range []string{EventStream, DueStream} {
 		if _, err := b.js.Stream(ctx, name); err != nil {
 			return b.explain("the stream "+name, err)
 		}

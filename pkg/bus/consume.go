@@ -58,7 +58,7 @@ func (b *Bus) Consume(ctx context.Context, c Consumer, handle func(context.Conte
 	if c.Wait <= 0 {
 		c.Wait = defaultWait
 	}
-	source, err := b.consumer(both, eventStream, jetstream.ConsumerConfig{
+	source, err := b.consumer(both, EventStream, jetstream.ConsumerConfig{
 		Durable: c.Name, FilterSubjects: from, AckPolicy: jetstream.AckExplicitPolicy, AckWait: c.Wait,
 		MaxDeliver: -1, MaxAckPending: 10000, DeliverPolicy: jetstream.DeliverAllPolicy,
 	})

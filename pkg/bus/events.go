@@ -18,10 +18,10 @@ import (
 
 // Streams and the heads of their subjects.
 const (
-	eventStream = "BACKY_EVENTS"
-	eventHead   = "backy.event"
-	dueStream   = "BACKY_DUE"
-	dueHead     = "backy.due"
+	EventStream = "BACKY_EVENTS"
+	eventHead   = "backy.event" // .<kind>.<job>
+	DueStream   = "BACKY_DUE"
+	dueHead     = "backy.due" // .<pool>.<lane>.<job>
 
 	repository = "_" // in a subject in place of a job; no job is called so
 
@@ -35,12 +35,12 @@ const (
 // makeStreams makes the streams, or gives those that are there the limits that are wanted now.
 func (b *Bus) makeStreams(ctx context.Context, o Options) error {
 	for _, c := range []jetstream.StreamConfig{{
-		Name: eventStream, Subjects: []string{eventHead + ".>"}, Description: "what happens to backups",
+		Name: EventStream, Subjects: []string{eventHead + ".>"}, Description: "what happens to backups",
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
 		MaxAge: o.MaxAge, MaxBytes: o.MaxBytes, MaxMsgSize: maxEvent, Duplicates: min(window, o.MaxAge),
 		AllowRollup: true, AllowDirect: true,
 	}, {
-		Name: dueStream, Subjects: []string{dueHead + ".>"}, Description: "jobs that are due: one message each until it is done",
+		Name: DueStream, Subjects: []string{dueHead + ".>"}, Description: "jobs that are due: one message each until it is done",
 		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1,
 		Storage: jetstream.FileStorage, MaxBytes: maxDueBytes, MaxMsgSize: maxEvent, AllowDirect: true,
 	}} {
@@ -107,7 +107,7 @@ func (b *Bus) Publish(ctx context.Context, e event.Event) error {
 		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 		return b.explain("publish "+to, b.conn.PublishMsg(m))
 	}
-	_, err = b.js.PublishMsg(ctx, m, jetstream.WithMsgID(e.ID), jetstream.WithExpectStream(eventStream))
+	_, err = b.js.PublishMsg(ctx, m, jetstream.WithMsgID(e.ID), jetstream.WithExpectStream(EventStream))
 	return b.explain("publish "+to, err)
 }
 
@@ -119,7 +119,7 @@ func (b *Bus) Last(ctx context.Context, kind event.Kind, job string) (e event.Ev
 	if err != nil {
 		return e, false, fmt.Errorf("%s: %w", what, err)
 	}
-	s, err := b.js.Stream(ctx, eventStream)
+	s, err := b.js.Stream(ctx, EventStream)
 	if err != nil {
 		return e, false, b.explain(what, err)
 	}
@@ -137,10 +137,10 @@ func (b *Bus) Last(ctx context.Context, kind event.Kind, job string) (e event.Ev
 // parse reads an event that someone published, maybe not we.
 func parse(text []byte) (e event.Event, err error) {
 	if err := json.Unmarshal(text, &e); err != nil {
-		return e, fmt.Errorf("a message in %s is no event: %w", eventStream, err)
+		return e, fmt.Errorf("a message in %s is no event: %w", EventStream, err)
 	}
 	if e.Kind == "" {
-		return e, fmt.Errorf("a message in %s is no event: it has no kind", eventStream)
+		return e, fmt.Errorf("a message in %s is no event: it has no kind", EventStream)
 	}
 	return e, nil
 }
@@ -202,7 +202,7 @@ func (b *Bus) read(ctx context.Context, f EventFilter, yield func(event.Event, e
 	} else if !f.Since.IsZero() {
 		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
 	}
-	consumer, err := b.js.OrderedConsumer(ctx, eventStream, c)
+	consumer, err := b.js.OrderedConsumer(ctx, EventStream, c)
 	if err != nil {
 		return err
 	}

@@ -340,7 +340,7 @@ func TestAnyClientCanFollow(t *testing.T) {
 
 func TestWithoutStreams(t *testing.T) {
 	dir, b := base(t)
-	for _, name := range []string{eventStream, dueStream} {
+	for _, name := range []string{EventStream, DueStream} {
 		if err := b.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func (b *Bus) Push(ctx context.Context, w Work) (added bool, err error) {
 	if _, there, err := b.queued(ctx, w.Job); err != nil || there { // it may be in another lane
 		return false, b.explain(what, err)
 	}
-	_, err = b.js.Publish(ctx, to, text, jetstream.WithExpectStream(dueStream))
+	_, err = b.js.Publish(ctx, to, text, jetstream.WithExpectStream(DueStream))
 	if apiErr := (*jetstream.APIError)(nil); errors.As(err, &apiErr) && strings.Contains(apiErr.Description, "maximum messages per subject") {
 		return false, nil // another process was faster
 	}
@@ -75,7 +75,7 @@ func (b *Bus) queued(ctx context.Context, job string) (w Work, ok bool, err erro
 	if err != nil {
 		return w, false, err
 	}
-	s, err := b.js.Stream(ctx, dueStream)
+	s, err := b.js.Stream(ctx, DueStream)
 	if err != nil {
 		return w, false, err
 	}
@@ -139,7 +139,7 @@ func (b *Bus) Pull(ctx context.Context, pool, lane string) (*Task, error) {
 		if err == nil && t.Job != "" {
 			return t, nil
 		}
-		b.log.Warn("a message in "+dueStream+" is no work, and is thrown away", "subject", m.Subject(), "reason", err)
+		b.log.Warn("a message in "+DueStream+" is no work, and is thrown away", "subject", m.Subject(), "reason", err)
 		_ = m.Term()
 	}
 }
@@ -163,7 +163,7 @@ func (b *Bus) worker(ctx context.Context, pool, lane string) (jetstream.Consumer
 	if c := b.workers[from]; c != nil {
 		return c, nil
 	}
-	c, err := b.consumer(ctx, dueStream, jetstream.ConsumerConfig{
+	c, err := b.consumer(ctx, DueStream, jetstream.ConsumerConfig{
 		Durable: pool + "--" + lane, FilterSubject: from, AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.workWait,
 		MaxDeliver: -1, MaxAckPending: -1,
 	})
@@ -188,7 +188,7 @@ func (b *Bus) Drop(ctx context.Context, job string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	s, err := b.js.Stream(ctx, dueStream)
+	s, err := b.js.Stream(ctx, DueStream)
 	if err == nil {
 		err = s.Purge(ctx, jetstream.WithPurgeSubject(at))
 	}
@@ -197,7 +197,7 @@ func (b *Bus) Drop(ctx context.Context, job string) error {
 
 // Waiting is what is queued or being worked on, by job.
 func (b *Bus) Waiting(ctx context.Context) (map[string]Work, error) {
-	s, err := b.js.Stream(ctx, dueStream)
+	s, err := b.js.Stream(ctx, DueStream)
 	if err != nil {
 		return nil, b.explain("read the queue", err)
 	}
@@ -227,7 +227,7 @@ type Queue struct {
 
 // Queues counts the work of each pool and lane that has some, or had.
 func (b *Bus) Queues(ctx context.Context) ([]Queue, error) {
-	s, err := b.js.Stream(ctx, dueStream)
+	s, err := b.js.Stream(ctx, DueStream)
 	if err != nil {
 		return nil, b.explain("count the queue", err)
 	}
