@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	lookEvery = 30 * time.Second // at the directories
-	walkEvery = time.Hour        // through all of the base directory, for those that are no jobs
+	lookEvery  = 30 * time.Second // at the directories
+	watchEvery = time.Second      // at jobs that another process backs up
+	walkEvery  = time.Hour        // through all of the base directory, for those that are no jobs
 
 	// settled is how long a directory has to be unchanged until its time of change is proof that nothing was missed.
 	settled = 2 * time.Second
@@ -51,14 +52,15 @@ func look(dir string) (stamp, error) {
 func (d *Daemon) looking(ctx context.Context) {
 	walked := d.Now()
 	base, _ := look(d.repo.Base)
-	for wait(ctx, d.Every) {
-		changed := false
-		for _, name := range d.names() {
-			if ctx.Err() != nil {
-				return
-			}
-			changed = d.lookAt(ctx, name) || changed
+	step := min(d.Every, watchEvery)
+	for passed := step; wait(ctx, step); passed += step {
+		if d.lookAtAll(ctx, passed < d.Every) {
+			d.nudge()
 		}
+		if passed < d.Every {
+			continue
+		}
+		passed = 0
 		now, _ := look(d.repo.Base)
 		if since := d.Now().Sub(walked); now != base || since > walkEvery || since < 0 {
 			base, walked = now, d.Now()
@@ -66,19 +68,29 @@ func (d *Daemon) looking(ctx context.Context) {
 		}
 		d.survey(ctx)
 		d.supervise(ctx)
-		if changed {
-			d.nudge()
-		}
 	}
 }
 
-// names are those of all jobs, in order.
-func (d *Daemon) names() []string {
+// lookAtAll looks at all jobs, or only at those that another process backs up; it returns whether there is news.
+func (d *Daemon) lookAtAll(ctx context.Context, watched bool) (news bool) {
+	for _, name := range d.names(watched) {
+		if ctx.Err() != nil {
+			return false
+		}
+		news = d.lookAt(ctx, name) || news
+	}
+	return news
+}
+
+// names are those of all jobs, or only of those that another process backs up, in order.
+func (d *Daemon) names(watched bool) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	names := make([]string, 0, len(d.jobs))
-	for name := range d.jobs {
-		names = append(names, name)
+	var names []string
+	for name, j := range d.jobs {
+		if !watched || j.run != nil && j.run.holder != nil {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -111,7 +123,7 @@ func (d *Daemon) lookAt(ctx context.Context, name string) (news bool) {
 
 // readAll reads the directories of all jobs.
 func (d *Daemon) readAll(ctx context.Context) {
-	d.readSome(ctx, d.names())
+	d.readSome(ctx, d.names(false))
 	d.walk(ctx)
 	d.survey(ctx)
 }

@@ -2,6 +2,8 @@ package sched
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"backy/pkg/bus"
@@ -34,6 +36,9 @@ func (d *Daemon) recall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if queue, err = d.requeue(ctx, queue); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, j := range d.jobs {
@@ -48,15 +53,35 @@ func (d *Daemon) recall(ctx context.Context) error {
 		j.late = ok && late.Time.After(last[event.Recovered][name].Time)
 		if w, ok := queue[name]; ok {
 			j.queued = w.Lane
-			delete(queue, name)
-		}
-	}
-	for name := range queue { // jobs that the configuration does not have any more
-		if err := b.Drop(ctx, name); err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// requeue queues anew what is in the queue, where nobody but this daemon works for it: what the one before had in its hands
+// when it was killed would not be given out for a while. Jobs that the configuration does not have are left out.
+func (d *Daemon) requeue(ctx context.Context, queue map[string]bus.Work) (map[string]bus.Work, error) {
+	b, c := d.currentBus(), d.Config()
+	ours := c.NATS.URL == "" && c.Global.Pools == nil
+	works := slices.SortedFunc(maps.Values(queue), func(a, b bus.Work) int { return a.Due.Compare(b.Due) })
+	for _, w := range works {
+		job := d.configured(w.Job)
+		if job != nil && !ours {
+			continue
+		}
+		if err := b.Drop(ctx, w.Job); err != nil {
+			return queue, err
+		}
+		if job == nil {
+			delete(queue, w.Job)
+			continue
+		}
+		w.Pool = job.Pool
+		if _, err := b.Push(ctx, w); err != nil {
+			return queue, err
+		}
+	}
+	return queue, nil
 }
 
 // settle compares what was recalled with the revisions that were read: one that was made after the last failure ends the
