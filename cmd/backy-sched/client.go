@@ -55,6 +55,7 @@ backy client check --url https://backup2:6023 --token "$(cat token)" --ca backup
 			&cli.BoolFlag{Name: "json", Usage: "write check, jobs and status as JSON"},
 		},
 		Action: client,
+		Plugin: isCheck(os.Args[1:]),
 	}
 }
 
@@ -74,16 +75,24 @@ var actions = map[string]action{
 	"reload": {"", false, clientReload},
 }
 
-func client(ctx context.Context, c *app.Context) error {
-	name := c.Args().First()
-	daemon, err := connect(c)
-	if err == nil {
-		err = actions[name].do(ctx, c, daemon, c.Args().Get(1))
+// isCheck says whether a command line is that of client check, which is a plugin of a monitoring system: what keeps it
+// from a verdict, wrong usage too, is UNKNOWN.
+func isCheck(argv []string) bool {
+	verb := slices.Index(argv, "client")
+	for _, word := range argv[verb+1:] {
+		if _, ok := actions[word]; ok {
+			return verb >= 0 && word == "check"
+		}
 	}
-	if err == nil || name != "check" || ctx.Err() != nil || errors.As(err, new(app.Verdict)) {
+	return false
+}
+
+func client(ctx context.Context, c *app.Context) error {
+	daemon, err := connect(c)
+	if err != nil {
 		return err
 	}
-	return unknown(c, err)
+	return actions[c.Args().First()].do(ctx, c, daemon, c.Args().Get(1))
 }
 
 // connect checks the command line, and makes the client that it asks for.
@@ -256,25 +265,22 @@ func clientReload(ctx context.Context, c *app.Context, daemon *api.Client, _ str
 	return err
 }
 
-// unknown is what check says where the scheduler tells nothing.
-func unknown(c *app.Context, err error) error {
-	if c.Bool("json") {
-		return tell(c, check.Verdict{Level: check.Unknown, Summary: err.Error()})
-	}
-	first, _, _ := strings.Cut(check.Verdict{Level: check.Unknown, Summary: err.Error()}.Plugin(false, false), " | ") // no figures are known
-	if _, err := fmt.Fprintln(c.Stdout, first); err != nil {
-		return err
-	}
-	return app.Verdict(check.Unknown)
-}
-
 // clientCheck judges as backy-check does, by what the scheduler tells.
 func clientCheck(ctx context.Context, c *app.Context, daemon *api.Client, _ string) error {
 	list, err := daemon.Status(ctx, "")
 	if err != nil {
 		return err
 	}
-	return tell(c, check.Judge(facts(list), check.DefaultThresholds))
+	v := check.Judge(facts(list), check.DefaultThresholds)
+	if c.Bool("json") {
+		err = json.NewEncoder(c.Stdout).Encode(v)
+	} else {
+		_, err = io.WriteString(c.Stdout, v.Plugin(c.Verbose, false))
+	}
+	if err != nil {
+		return err
+	}
+	return app.Verdict(v.Level)
 }
 
 // facts are what is known of the jobs. Of a directory that is no job nothing is promised.
@@ -292,18 +298,4 @@ func facts(list []sched.JobStatus) (f check.Facts) {
 	}
 	f.Reports = len(reports)
 	return f
-}
-
-// tell writes a verdict as a monitoring plugin does.
-func tell(c *app.Context, v check.Verdict) error {
-	err := error(nil)
-	if c.Bool("json") {
-		err = json.NewEncoder(c.Stdout).Encode(v)
-	} else {
-		_, err = io.WriteString(c.Stdout, v.Plugin(c.Verbose, false))
-	}
-	if err != nil {
-		return err
-	}
-	return app.Verdict(v.Level)
 }

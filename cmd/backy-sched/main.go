@@ -33,6 +33,7 @@ func configFlag() cli.Flag {
 func command() app.Command {
 	c := scheduler("backy-sched")
 	c.Verbs = []app.Command{scheduler("scheduler"), eventsCommand(), clientCommand()}
+	c.Plugin = isCheck(os.Args[1:]) // who misspells a flag has no verb yet
 	return c
 }
 

@@ -13,8 +13,8 @@ import (
 type verb struct {
 	name    string
 	command string
-	same    bool   // the command has it as a verb, too; else it is what the command does by itself
-	usage   string // "" keeps it out of --help: this version's command does not have it yet
+	same    bool // the command has it as a verb, too; else it is what the command does by itself
+	usage   string
 }
 
 // verbs are those that are not backy's own, in the order of --help.
@@ -35,8 +35,8 @@ var verbs = []verb{
 	{"distrust", "backy-store", true, "mark revisions that may differ from what the disk was"},
 	{"scrub", "backy-scrub", false, "read back what the repository holds, and find what is bad"},
 	{"check", "backy-check", false, "tell a monitoring system whether all jobs are backed up in time"},
-	{"scheduler", "backy-sched", true, ""},
-	{"client", "backy-sched", true, ""},
+	{"scheduler", "backy-sched", true, "back up each job when it is due: the daemon"},
+	{"client", "backy-sched", true, "ask the scheduler, and tell it what to do"},
 	{"read", "backy-read", false, "stage of a backup: a disk to extents"},
 	{"chunk", "backy-chunk", false, "stage of a backup: extents to objects"},
 	{"store", "backy-store", false, "stage of a backup: objects to a revision"},
@@ -47,9 +47,6 @@ func elsewhere() []app.Command {
 	var list []app.Command
 	for _, v := range verbs {
 		usage := v.usage
-		if usage == "" {
-			continue
-		}
 		if _, err := pipeline.Find(v.command); err != nil {
 			usage += " (" + v.command + " is not installed)"
 		}
