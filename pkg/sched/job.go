@@ -21,10 +21,11 @@ type job struct {
 	since  time.Time // it exists; zero where that is not known
 	history
 
-	next   schedule.Run // what is planned; At is zero where that is to be thought out anew
-	wanted time.Time    // somebody asked for it to run; zero where nobody does
-	queued string       // the lane of its work in the queue; "" where there is none
-	run    *run         // what is under way; nil where nothing is
+	changed bool         // there is news since it was planned
+	next    schedule.Run // what is planned; At is zero where that is to be thought out anew
+	wanted  time.Time    // somebody asked for it to run; zero where nobody does
+	queued  string       // the lane of its work in the queue; "" where there is none
+	run     *run         // what is under way; nil where nothing is
 
 	heard *event.Event // the last of its kind committed that is kept; nil where there is none
 	told  time.Time    // of the newest revision that events have told of; zero where that is not known yet
@@ -63,6 +64,7 @@ type run struct {
 // plan thinks out when the job runs next. What was planned for a time that has come stays planned, so that a tick is not
 // lost to those who come a second late; and what failed is tried again after a while, whenever that is.
 func (j *job) plan(now time.Time) {
+	j.changed = false
 	next := j.config.Schedule.Plan(j.revisions, now, j.spread)
 	if j.failures > 0 {
 		j.failed = clamp(j.failed, now)
@@ -146,13 +148,13 @@ func (j *job) serve(now time.Time) *event.Event {
 // succeeded notes that a revision was made.
 func (j *job) succeeded() {
 	j.failures, j.failed, j.message = 0, time.Time{}, ""
-	j.next.At = time.Time{}
+	j.next.At, j.changed = time.Time{}, true
 }
 
 // fail notes a failure, and returns the event that tells of it.
 func (j *job) fail(now time.Time, stage, message string) event.Event {
 	j.failures++
 	j.total++
-	j.failed, j.message = now, message
+	j.failed, j.message, j.changed = now, message, true
 	return event.Event{Kind: event.Failed, Time: now, Job: j.name, Stage: stage, Attempt: j.failures, Message: message}
 }

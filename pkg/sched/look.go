@@ -210,7 +210,7 @@ func (d *Daemon) read(ctx context.Context, name string) bool {
 	if j == nil {
 		return false
 	}
-	j.history = d.remember(list, now)
+	j.history, j.changed = d.remember(list, now), true
 	if j.told.IsZero() {
 		j.told = j.heardOf(list, d.Now())
 	}

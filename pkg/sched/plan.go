@@ -48,21 +48,28 @@ func (d *Daemon) plan(ctx context.Context) time.Duration {
 // pushAgain is after what time work is queued again that could not be.
 const pushAgain = 10 * time.Second
 
-// decide thinks out what every job is to do, tells who is late and who is not any more, and returns the work that is due,
+// decide thinks out what jobs are to do: once a minute all, in between those about which there is news. It tells who is late and who is not any more, and returns the work that is due,
 // what is due for longest first, and how long all can rest.
 func (d *Daemon) decide(now time.Time) (due []bus.Work, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	rest = planEvery
+	since := now.Sub(d.decided)
+	everything := d.decided.IsZero() || since < 0 || since >= planEvery
+	if everything {
+		d.decided = now
+	}
 	for _, j := range d.jobs {
 		if j.config == nil {
 			continue
 		}
-		if e := j.serve(now); e != nil {
-			d.tell(*e)
-			d.Log.Info(string(e.Kind)+": "+e.Message, "job", j.name)
+		if everything || j.changed || !j.next.At.After(now) {
+			if e := j.serve(now); e != nil {
+				d.tell(*e)
+				d.Log.Info(string(e.Kind)+": "+e.Message, "job", j.name)
+			}
+			j.plan(now)
 		}
-		j.plan(now)
 		if since, manual, ok := j.due(now); ok {
 			due = append(due, bus.Work{
 				Job: j.name, Pool: j.config.Pool, Lane: schedule.Lane(j.revisions), Tags: j.next.Tags, Due: since, Manual: manual,
@@ -91,7 +98,7 @@ func (d *Daemon) push(ctx context.Context, w bus.Work) bool {
 	wanted := j.wanted
 	j.queued, j.wanted = w.Lane, time.Time{}
 	d.mu.Unlock()
-	added, err := d.currentBus().Push(ctx, w)
+	added, err := d.queue(ctx, w)
 	if err != nil {
 		d.mu.Lock()
 		if j.queued == w.Lane && j.run == nil {

@@ -49,6 +49,7 @@ type Daemon struct {
 	lock *repo.Lock
 	host string
 
+	queue  func(context.Context, bus.Work) (added bool, err error)
 	lanes  map[string]*limiter // by the name of the lane
 	wake   chan struct{}       // what is due may have changed; holds one
 	outbox *outbox
@@ -67,6 +68,7 @@ type Daemon struct {
 	reports  map[string][]string // of quarantine, by job
 	purgedAt time.Time           // when the last purge began
 	changed  chan struct{}       // closed, and made anew, when there is another configuration
+	decided  time.Time           // when all jobs were planned
 	planned  time.Time           // when the last round of planning came to its end
 	texts    map[string]string   // one of each text that many revisions have
 	sets     map[string][]string // and of each list of tags
@@ -109,6 +111,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	}
 	d.life, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.bus.Store(b)
+	d.queue = func(ctx context.Context, w bus.Work) (bool, error) { return d.currentBus().Push(ctx, w) }
 	return d, nil
 }
 
@@ -206,7 +209,7 @@ func (d *Daemon) adopt(c *config.Daemon) (read, drop []string) {
 		}
 		j.config = &jc
 		j.spread = jc.Schedule.Spread(jc.Name)
-		j.next.At = time.Time{}
+		j.next.At, j.changed = time.Time{}, true
 		read = append(read, jc.Name)
 	}
 	for name, j := range d.jobs {
