@@ -392,7 +392,17 @@ func TestAKilledScheduler(t *testing.T) {
 	_ = cmd.Process.Signal(syscall.SIGKILL)
 	_ = cmd.Wait()
 
-	b := openAt(t, dir)
+	var log words
+	o := options(dir)
+	o.Log = log.logger()
+	b, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if said := log.String(); said != "" { // being killed damages nothing
+		t.Errorf("it says %s", said)
+	}
 	if got := all(t, b, EventFilter{}); len(got) != 100 || got[99] != "committed vm1 R99" {
 		t.Errorf("%d events are kept", len(got))
 	}

@@ -28,6 +28,7 @@ const (
 	// window is how long the server knows the ids of messages, so that an event that is published twice is kept once.
 	window = 2 * time.Hour
 
+	maxName     = 255      // bytes of a job's name: it is part of a file's name, too
 	maxEvent    = 64 << 10 // bytes, as of a line
 	maxDueBytes = 64 << 20
 )
@@ -71,7 +72,7 @@ func tail(job string) (string, error) {
 	if job == "" {
 		return repository, nil
 	}
-	if !name.MatchString(job) || job == repository {
+	if len(job) > maxName || !name.MatchString(job) || job == repository {
 		return "", fmt.Errorf("%q is no job's name", job)
 	}
 	return job, nil

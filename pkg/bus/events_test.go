@@ -101,7 +101,7 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 		{},
 		{Kind: "a.b"}, {Kind: "*"}, {Kind: ">"}, {Kind: "committed "},
 		{Kind: "started", Job: "*"}, {Kind: "started", Job: "vm.>"}, {Kind: "started", Job: "a b"}, {Kind: "started", Job: "vm\r\nPUB x"},
-		{Kind: "started", Job: "_"}, {Kind: "started", Job: ".vm"}, {Kind: "started", Job: "vm."}, {Kind: "started", Job: "a..b"},
+		{Kind: "started", Job: "_"}, {Kind: "started", Job: ".vm"}, {Kind: "started", Job: "vm."}, {Kind: "started", Job: "a..b"}, {Kind: "started", Job: strings.Repeat("x", 5000)},
 		{Kind: "started", Message: strings.Repeat("x", 70000)},
 		{Kind: "started", Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
@@ -117,6 +117,31 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 		}
 	}
 	want(t, all(t, b, EventFilter{}))
+}
+
+// Whatever a job is called: its subject is refused, or is one, without wildcards, that a filter by the kind finds.
+func FuzzSubject(f *testing.F) {
+	for _, job := range []string{"", "_", "vm1", "group/vm.1", "a.b.c", "*", "a.>", "a b", "\x00", "ä", "..", strings.Repeat("x", 300)} {
+		f.Add("committed", job)
+	}
+	f.Fuzz(func(t *testing.T, kind, job string) {
+		s, err := subject(event.Kind(kind), job)
+		if err != nil {
+			return
+		}
+		tokens := strings.Split(s, ".")
+		if len(s) > 4000 || len(tokens) < 4 || strings.Join(tokens[:2], ".") != eventHead || tokens[2] != kind {
+			t.Errorf("%q", s)
+		}
+		for _, token := range tokens {
+			if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
+				t.Errorf("%q", s)
+			}
+		}
+		if end := strings.Join(tokens[3:], "."); end != job && (job != "" || end != repository) {
+			t.Errorf("%q ends in %q", job, end)
+		}
+	})
 }
 
 func TestFollow(t *testing.T) {
