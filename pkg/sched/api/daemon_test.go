@@ -132,8 +132,10 @@ func TestDaemon(t *testing.T) {
 		_, body := ask(t, "GET", url+"/v1/status?filter=db", "Bearer right")
 		return regexp.MustCompile(`"status":"failed",.*"failures":1,.*"message":"`).MatchString(body)
 	}
-	for !failed() { // or the test times out
-		time.Sleep(10 * time.Millisecond)
+	for end := time.Now().Add(time.Minute); !failed(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the failure is not told")
+		}
 	}
 	problems, err := testutil.GatherAndLint(registry(d, time.Now))
 	if err != nil || len(problems) > 0 {
