@@ -316,7 +316,7 @@ func many() *planner {
 	p := newPlanner(start.Add(-12*time.Hour), names...) // when none of them is due
 	for _, name := range names {
 		for day := range 50 {
-			p.made(name, start.Add(-time.Duration(50-day)*schedule.Day), "daily")
+			p.made(name, start.Add(-time.Duration(50-day)*schedule.Day), "daily", "weekly")
 		}
 	}
 	return p
