@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,7 +17,10 @@ import (
 	"backy/pkg/schedule"
 )
 
-func main() { app.Main(command) }
+func main() {
+	debug.SetGCPercent(400) // it reads much, keeps little, and is soon over
+	app.Main(command)
+}
 
 const defaultConfig = "/etc/backy.conf"
 

@@ -70,20 +70,20 @@ func Parse(text []byte) (Pairs, error) {
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		return nil, fmt.Errorf("the last line is cut off")
 	}
-	var pairs Pairs
-	for n, line := range bytes.SplitAfter(text, []byte("\n")) {
-		if len(line) == 0 {
-			break
-		}
-		k, v, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), ": ")
+	rest := string(text) // all values are parts of it
+	pairs := make(Pairs, 0, strings.Count(rest, "\n"))
+	for n := 1; rest != ""; n++ {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\n")
+		k, v, ok := strings.Cut(line, ": ")
 		if !ok || !key.has(k) {
-			return nil, fmt.Errorf("line %d is not key: value", n+1)
+			return nil, fmt.Errorf("line %d is not key: value", n)
 		}
 		if _, twice := pairs.raw(k); twice {
-			return nil, fmt.Errorf("line %d: %s is there twice", n+1, k)
+			return nil, fmt.Errorf("line %d: %s is there twice", n, k)
 		}
 		if err := check(v); err != nil {
-			return nil, fmt.Errorf("line %d: %s: %w", n+1, k, err)
+			return nil, fmt.Errorf("line %d: %s: %w", n, k, err)
 		}
 		pairs = append(pairs, Pair{k, v})
 	}
