@@ -88,12 +88,13 @@ func (s Schedule) Plan(revisions []Revision, now time.Time, spread time.Duration
 // a bad one.
 func newest(revisions []Revision, now time.Time) (last map[string]time.Time, history bool) {
 	last = map[string]time.Time{}
-	for _, r := range revisions {
+	for i := range revisions {
+		r := &revisions[i]
 		if r.ahead(now) {
 			continue
 		}
 		history = true
-		if !r.succeeded(now) {
+		if !r.Known || !r.Good {
 			continue
 		}
 		for _, tag := range r.Tags {
@@ -127,9 +128,9 @@ const (
 // Lane is that of a job: Fast if its newest good revision took less than 10 minutes, else Slow, as a first one is.
 func Lane(revisions []Revision) string {
 	var last *Revision
-	for i, r := range revisions {
-		if r.Known && r.Good && (last == nil || r.later(*last)) {
-			last = &revisions[i]
+	for i := range revisions {
+		if r := &revisions[i]; r.Known && r.Good && (last == nil || r.later(last)) {
+			last = r
 		}
 	}
 	if last != nil && last.Duration < fast {
@@ -139,6 +140,6 @@ func Lane(revisions []Revision) string {
 }
 
 // later orders revisions by time, and by id where that is the same.
-func (r Revision) later(than Revision) bool {
+func (r *Revision) later(than *Revision) bool {
 	return cmp.Or(r.Time.Compare(than.Time), cmp.Compare(r.ID, than.ID)) > 0
 }

@@ -30,9 +30,9 @@ type Service struct {
 // an unknown age, and are none.
 func (s Schedule) Serve(revisions []Revision, since, now time.Time) Service {
 	v := Service{Limit: s.SLA()}
-	for i, r := range revisions {
-		if r.succeeded(now) && (v.Newest == nil || r.later(*v.Newest)) {
-			v.Newest = &revisions[i]
+	for i := range revisions {
+		if r := &revisions[i]; r.succeeded(now) && (v.Newest == nil || r.later(v.Newest)) {
+			v.Newest = r
 		}
 	}
 	switch {
@@ -64,12 +64,13 @@ func CompareDue(revisions []Revision, every time.Duration, now time.Time, spread
 	last := Tick(now, every, spread).Add(-every)
 	var newest *Revision
 	due := true
-	for i, r := range revisions {
+	for i := range revisions {
+		r := &revisions[i]
 		if !r.succeeded(now) {
 			continue
 		}
-		if newest == nil || r.later(*newest) {
-			newest = &revisions[i]
+		if newest == nil || r.later(newest) {
+			newest = r
 		}
 		if (r.Read == readFull || r.Read == readCompare) && r.Time.After(last) {
 			due = false
@@ -79,7 +80,7 @@ func CompareDue(revisions []Revision, every time.Duration, now time.Time, spread
 }
 
 // ahead tells that the revision's age is not known: it lies further ahead of the clock than clocks differ.
-func (r Revision) ahead(now time.Time) bool { return r.Time.After(now.Add(Ahead)) }
+func (r *Revision) ahead(now time.Time) bool { return r.Time.Sub(now) > Ahead }
 
 // succeeded tells that the revision is good, and its age known.
-func (r Revision) succeeded(now time.Time) bool { return r.Known && r.Good && !r.ahead(now) }
+func (r *Revision) succeeded(now time.Time) bool { return r.Known && r.Good && !r.ahead(now) }
