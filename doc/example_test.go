@@ -57,7 +57,7 @@ jobs: {vm1: {schedule: default, source: {type: file, filename: /dev/vg0/vm1}}}
 	}
 }
 
-// All that can be switched on is right, and there is no key that pipeline.example leaves out.
+// All that can be switched on is right, and there is no key that pipeline.example leaves out, or README.md's table.
 func TestExampleIsComplete(t *testing.T) {
 	_, all, settings := example(t)
 	var names []string
@@ -67,10 +67,11 @@ func TestExampleIsComplete(t *testing.T) {
 	if !slices.Equal(names, []string{"customer1/vm4", "vm1", "vm2", "vm3", "vm5"}) || len(all.API.Tokens) != 2 || len(all.Peers) != 1 || all.Global.Callback == "" {
 		t.Errorf("not all of it is switched on: %v, %+v", names, all)
 	}
+	table := section(t, "../README.md", "## Configuration")
 	words := regexp.MustCompile(`unknown key "unheard-of"; there are: (.*)$`)
-	for _, section := range []string{"%", "global: {%}", "api: {%}", "api: {cli-default: {%}}", "peers: {a: {%}}", "nats: {%}", "schedules: {a: {a: {%}}}", "jobs: {a: {%}}",
+	for _, where := range []string{"%", "global: {%}", "api: {%}", "api: {cli-default: {%}}", "peers: {a: {%}}", "nats: {%}", "schedules: {a: {a: {%}}}", "jobs: {a: {%}}",
 		"jobs: {a: {spot-check: {%}}}", "jobs: {a: {source: {type: file, %}}}", "jobs: {a: {source: {type: rbd, %}}}", "jobs: {a: {source: {type: flyingcircus, %}}}"} {
-		_, err := config.ParseDaemon([]byte(strings.ReplaceAll(section, "%", "unheard-of: 1")), "x")
+		_, err := config.ParseDaemon([]byte(strings.ReplaceAll(where, "%", "unheard-of: 1")), "x")
 		known := ""
 		for _, mistake := range err.(config.Mistakes) {
 			if m := words.FindStringSubmatch(mistake.Error()); m != nil {
@@ -78,11 +79,14 @@ func TestExampleIsComplete(t *testing.T) {
 			}
 		}
 		if known == "" {
-			t.Fatalf("%s: %v", section, err)
+			t.Fatalf("%s: %v", where, err)
 		}
 		for key := range strings.SplitSeq(known, ", ") {
 			if !regexp.MustCompile(`(?m)(^ *|[{ ])` + key + `:`).MatchString(settings) {
-				t.Errorf("pipeline.example does not have %s of %s", key, section)
+				t.Errorf("pipeline.example does not have %s of %s", key, where)
+			}
+			if !regexp.MustCompile("[`{ ]" + key + "[`:]").MatchString(table) {
+				t.Errorf("README.md does not have %s of %s", key, where)
 			}
 		}
 	}
