@@ -2,10 +2,10 @@ package sched
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"backy/pkg/bus"
+	"backy/pkg/scrub"
 )
 
 // currentBus is the bus as it is open now.
@@ -66,7 +66,7 @@ func (d *Daemon) survey(ctx context.Context) {
 	for _, id := range ids {
 		jobs, ok := d.reported[id]
 		if !ok {
-			jobs = d.about(id)
+			jobs, _ = scrub.About(d.repo, id) // none, of one that cannot be read
 		}
 		known[id] = jobs
 		for _, name := range jobs {
@@ -77,29 +77,4 @@ func (d *Daemon) survey(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.verified, d.reports = oldest, reports
-}
-
-// about lists the jobs that a report is about.
-func (d *Daemon) about(id string) []string {
-	q, err := d.repo.Quarantine(id)
-	if err != nil {
-		return nil
-	}
-	text, err := q.Read()
-	if err != nil {
-		return nil
-	}
-	var report struct {
-		Revisions []struct {
-			Job string `json:"job"`
-		} `json:"revisions"`
-	}
-	if json.Unmarshal(text, &report) != nil {
-		return nil
-	}
-	var jobs []string
-	for _, r := range report.Revisions {
-		jobs = union(jobs, []string{r.Job})
-	}
-	return jobs
 }
