@@ -16,8 +16,8 @@ import (
 	"backy/pkg/schedule"
 )
 
-// maxDaemon bounds backy.conf, in bytes: 100,000 jobs.
-const maxDaemon = 32 << 20
+// maxDaemon bounds backy.conf, in bytes: some 50,000 jobs. What the parser takes grows with their square.
+const maxDaemon = 8 << 20
 
 // ReadDaemon reads the configuration of the scheduler. All that is wrong with the file comes at once, as Mistakes; an
 // error of the file system is another one, such as fs.ErrNotExist.

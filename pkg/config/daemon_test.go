@@ -300,6 +300,22 @@ func TestMistakesOfTheScheduler(t *testing.T) {
 	}
 }
 
+// What would need all memory is refused before; what machines write, JSON in one line, is not.
+func TestDepth(t *testing.T) {
+	for _, text := range []string{strings.Repeat("[", 1<<20), strings.Repeat("{a: ", 1<<18), strings.Repeat("- ", 1<<19), strings.Repeat("? ", 1<<19), strings.Repeat("-\t?", 3000)} {
+		if _, err := ParseDaemon([]byte(text), "x"); err == nil || err.Error() != "x: it is nested too deep" {
+			t.Errorf("%.10q...: %v", text, err)
+		}
+	}
+	text := `{"global": {"base-dir": "/srv"}, "schedules": {"a": {"daily": {"interval": "1d", "keep": 3}}}, "jobs": {`
+	for i := range 500 {
+		text += fmt.Sprintf(`"vm%d": {"schedule": "a", "pipeline": "backy-read -- - | - [ %s"}, `, i, strings.Repeat("-", 80))
+	}
+	if c := parsed(t, strings.TrimSuffix(text, ", ")+"}}"); len(c.Jobs) != 500 || !strings.HasPrefix(c.Jobs[7].Pipeline, "backy-read -- - | - [ --") {
+		t.Errorf("%d jobs", len(c.Jobs))
+	}
+}
+
 // A token is a secret, also in a log that says what is wrong with the configuration.
 func TestTokensAreNotShown(t *testing.T) {
 	_, err := ParseDaemon([]byte("global: {base-dir: /srv}\napi: {tokens: {'sec ret': a, secret2: [], 'sec ret': b}, cli-default: {token: 'sec ret'}}\npeers: {a: {token: 'sec ret', url: 'sec ret'}}\nnats: {token: 'sec ret'}\n"), "backy.conf")

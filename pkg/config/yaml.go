@@ -46,6 +46,10 @@ func parse(text []byte, path string, most int) (d *document, all entry, ok bool)
 		d.mistake(nil, "it is longer than %d bytes", most)
 		return d, all, false
 	}
+	if tooDeep(text) {
+		d.mistake(nil, "it is nested too deep")
+		return d, all, false
+	}
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	var known yaml.Error
 	switch {
@@ -73,6 +77,32 @@ func parse(text []byte, path string, most int) (d *document, all entry, ok bool)
 		d.mistake(nil, "it is empty")
 	}
 	return d, all, all.value != nil
+}
+
+// tooDeep tells a text that the parser would need too much memory for: it goes down by recursion, and each level costs as
+// much as all above it. Brackets in strings count too, so the limit is far above what anybody writes; it costs 50 MB.
+func tooDeep(text []byte) bool {
+	const limit = 4000
+	depth, entries := 0, 0 // of brackets, and of "- - -" or "? ? ?"
+	for _, c := range text {
+		switch c {
+		case '-', '?':
+			entries++
+		case ' ', '\t':
+		case '[', '{':
+			depth++
+			entries = 0
+		case ']', '}':
+			depth = max(depth-1, 0)
+			entries = 0
+		default:
+			entries = 0
+		}
+		if depth > limit || entries > limit {
+			return true
+		}
+	}
+	return false
 }
 
 func oneLine(s string) string {
