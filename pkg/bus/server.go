@@ -117,7 +117,7 @@ func (s *embedded) start(o Options) (err error) {
 		return s.failure()
 	}
 	if said := s.log.lastError(); said != "" {
-		o.Log.Warn("the state of the NATS server was damaged; what can be read of it is kept, and the rest made anew", "directory", s.dir)
+		o.Log.Warn("the NATS server did not end cleanly, or its state was damaged; what can be read of it is kept, and the rest made anew", "directory", s.dir)
 	}
 	s.url = "nats://" + s.Addr().String()
 	return s.tell()

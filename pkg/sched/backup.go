@@ -187,7 +187,7 @@ func (b *backup) log(said *os.File) (last string) {
 		}
 		last = text
 		if n < maxSaid {
-			b.Log.Info(text, "job", b.name)
+			sayOf(b.Log, b.name, text)
 		} else if n == maxSaid {
 			b.Log.Info("and more, see "+said.Name(), "job", b.name)
 		}

@@ -219,11 +219,16 @@ type logLines struct {
 
 func (l *logLines) Write(p []byte) (int, error) {
 	for line := range strings.SplitSeq(strings.TrimRight(string(p), "\n"), "\n") {
-		if l.job == "" {
-			l.log.Info(line)
-		} else {
-			l.log.Info(line, "job", l.job)
-		}
+		sayOf(l.log, l.job, line)
 	}
 	return len(p), nil
+}
+
+// sayOf logs a line of a command, with the job that it is about, unless it says that itself.
+func sayOf(log *slog.Logger, job, line string) {
+	if job == "" || strings.Contains(line, "job="+job) {
+		log.Info(line)
+		return
+	}
+	log.Info(line, "job", job)
 }
