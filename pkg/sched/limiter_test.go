@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,9 +54,10 @@ func TestOutbox(t *testing.T) {
 		o := newOutbox()
 		ctx, cancel := context.WithCancel(t.Context())
 		var got []string
-		fail := true
+		var away atomic.Bool
+		away.Store(true)
 		go o.run(ctx, func(_ context.Context, e event.Event) error {
-			if fail {
+			if away.Load() {
 				return errors.New("away")
 			}
 			got = append(got, e.Job)
@@ -70,7 +72,7 @@ func TestOutbox(t *testing.T) {
 		if waited := time.Since(begin); waited != 2*time.Second || len(got) != 0 {
 			t.Errorf("with the bus away: waited %s, got %v", waited, got)
 		}
-		fail = false
+		away.Store(false)
 		o.drain(time.Hour)
 		if len(got) != 3 || got[0] != "a" || got[2] != "c" {
 			t.Errorf("got %v", got)
