@@ -144,8 +144,12 @@ type model struct {
 	writers int  // how many there are, at most 2
 	reader  bool // whether there is one
 	only    [2]choice
+	looks   look // what the reader picks and looks for; the zero look is anything
 	start   []state
 }
+
+// look is the number plus 1 of the revision that a reader picks, and the object of it that it looks for.
+type look struct{ base, object uint8 }
 
 // choice is what a writer builds on, a revision's number plus 1 or 0 for none, and what it stores. The zero choice is any.
 type choice struct{ base, content uint8 }
@@ -180,6 +184,9 @@ func (m *model) simplify(s *state) {
 		if s.revisions>>i&1 == 0 && !s.named(uint8(i+1)) {
 			s.content[i] = none
 		}
+	}
+	if s.reader.pc >= rBased && s.reader.pc < rOver && m.ended(s) { // it starts over, or does not count any more
+		s.reader = reader{pc: rOver}
 	}
 	if s.purge.pass == 2 && s.purge.pc == pIdle { // nobody purges any more
 		s.limbo = [3]uint8{s.limbo[0] | s.limbo[1] | s.limbo[2]}
@@ -368,7 +375,7 @@ func (m *model) read(s *state, v visit) {
 	switch r.pc {
 	case rIdle:
 		for base := uint8(1); base <= 3; base++ {
-			if s.revisions>>(base-1)&1 != 0 {
+			if s.revisions>>(base-1)&1 != 0 && (m.looks.base == 0 || m.looks.base == base) {
 				to(func(_ *state, r *reader) { *r = reader{pc: rPicked, base: base} }, "pick", revisionNames[base-1])
 			}
 		}
@@ -398,7 +405,7 @@ func (m *model) read(s *state, v visit) {
 		}, repo.StepAlive, "")
 	case rReading: // what it finds at once is of no interest
 		for o := uint8(1); o < all; o <<= 1 {
-			if reach[s.baseContent(r.base)]&o != 0 && s.place&o == 0 {
+			if reach[s.baseContent(r.base)]&o != 0 && s.place&o == 0 && (m.looks.object == 0 || m.looks.object == o) {
 				to(func(_ *state, r *reader) { r.pc, r.object = rMissed, o }, "look in place", objectNames[o])
 			}
 		}

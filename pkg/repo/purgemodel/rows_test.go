@@ -1,7 +1,12 @@
 package purgemodel
 
 import (
+	"iter"
 	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -73,41 +78,90 @@ func TestOneWriterAndAReader(t *testing.T) {
 }
 
 // TestSoakTwoWriters looks at what two writers can do, and ends early: with BACKY_SOAK=full, it looks at everything, and
-// at everything that two writers and a reader can do. That takes an hour or two, and 4 GiB. What the writers build on and
-// store is fixed for each part of the search, so that it has room in memory.
+// at everything that two writers and a reader can do, which takes hours. What the actors choose is fixed for each part of
+// the search, so that each has room in memory.
 func TestSoakTwoWriters(t *testing.T) {
 	if os.Getenv("BACKY_SOAK") == "full" {
-		twoWriters(t, false, 0)
-		twoWriters(t, true, 0)
+		searchAll(t, "two writers", parts(nil), 0)
+		searchAll(t, "two writers and a reader", parts(looks), 0)
 		return
 	}
-	twoWriters(t, false, 10*time.Second)
+	searchAll(t, "two writers", parts(nil), 35*time.Second)
 }
 
-// twoWriters searches for so long, or to the end if that is 0.
-func twoWriters(t *testing.T, reader bool, limit time.Duration) {
-	t.Helper()
-	began, states := time.Now(), 0
+// looks are what a reader can pick and look for.
+func looks(yield func(look) bool) {
+	for base := uint8(1); base <= 3; base++ {
+		for object := uint8(1); object < all; object <<= 1 {
+			if !yield(look{base, object}) {
+				return
+			}
+		}
+	}
+}
+
+// parts are the searches that make up one for all that two writers, and a reader if there are looks, can choose. That the
+// writers are named the other way round makes no difference, so one of two such is left out.
+func parts(looks iter.Seq[look]) (list []model) {
 	for _, start := range []state{rest(contentB), rest(contentA), ripe()} {
-		for one := range choices(3) {
-			for two := range choices(2) {
-				left := 3 * time.Hour
-				if limit > 0 {
-					if left = limit - time.Since(began); left <= 0 {
-						t.Logf("%d states; BACKY_SOAK=full looks at the rest", states)
-						return
-					}
+		for i, one := range slices.Collect(choices(3)) {
+			for k, two := range slices.Collect(choices(2)) {
+				if k < i {
+					continue
 				}
-				m := model{writers: 2, reader: reader, only: [2]choice{one, two}, start: []state{start}}
-				r := m.search(left)
-				if states += r.states; r.lost != "" || limit == 0 && !r.complete {
-					r.report(t)
-					t.Errorf("not clean: %+v", m)
+				m := model{writers: 2, only: [2]choice{one, two}, start: []state{start}}
+				if looks == nil {
+					list = append(list, m)
+					continue
+				}
+				m.reader = true
+				for m.looks = range looks {
+					list = append(list, m)
 				}
 			}
 		}
 	}
-	t.Logf("%d states with a reader (%v), which is all, in %s", states, reader, time.Since(began).Round(time.Second))
+	return list
+}
+
+// searchAll searches parts, some at a time, for so long, or to the end if that is 0.
+func searchAll(t *testing.T, what string, parts []model, limit time.Duration) {
+	t.Helper()
+	began := time.Now()
+	var states, done atomic.Int64
+	var workers sync.WaitGroup
+	next := make(chan model)
+	for range min(2, runtime.GOMAXPROCS(0)) { // of which each may want gigabytes
+		workers.Go(func() {
+			for m := range next {
+				left := 10 * time.Hour
+				if limit > 0 {
+					left = max(0, limit-time.Since(began))
+				}
+				r := m.search(left)
+				states.Add(int64(r.states))
+				if r.complete {
+					done.Add(1)
+				}
+				if r.lost != "" || limit == 0 && !r.complete {
+					r.report(t)
+					t.Errorf("not clean: %+v", m)
+				}
+			}
+		})
+	}
+	for i, m := range parts {
+		if limit > 0 && time.Since(began) > limit || t.Failed() {
+			break
+		}
+		if i > 0 && i%20 == 0 {
+			t.Logf("%s: %d of %d parts, %d states, %s", what, i, len(parts), states.Load(), time.Since(began).Round(time.Second))
+		}
+		next <- m
+	}
+	close(next)
+	workers.Wait()
+	t.Logf("%s: %d of %d parts searched to their end, %d states, in %s", what, done.Load(), len(parts), states.Load(), time.Since(began).Round(time.Second))
 }
 
 // choices are what a writer can build on (no revision, R0, or that of the other writer) and store.
