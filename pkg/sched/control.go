@@ -44,8 +44,9 @@ func (d *Daemon) Reload() error {
 	fresh, drop := d.adopt(c)
 	for _, name := range drop {
 		if err := d.currentBus().Drop(ctx, name); err != nil {
-			d.Log.WarnContext(ctx, "the work of a job that is gone stays in the queue", "job", name, "error", err)
+			d.Log.WarnContext(ctx, "the work of a job that is gone, or is another pool's now, stays in the queue", "job", name, "error", err)
 		}
+		d.taken(name)
 	}
 	d.readSome(ctx, fresh)
 	d.walk(ctx)

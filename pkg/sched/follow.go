@@ -18,7 +18,6 @@ import (
 	"backy/pkg/config"
 	"backy/pkg/event"
 	"backy/pkg/pipeline"
-	"backy/pkg/repo"
 	"backy/pkg/schedule"
 )
 
@@ -278,7 +277,7 @@ func (d *Daemon) command(ctx context.Context, t tool) error {
 		}
 	}
 	err := pipeline.Run(ctx, []pipeline.Stage{{Name: t.name, Path: t.path, Args: args}}, o)
-	if err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) || t.stdin != nil && err != context.Canceled) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) { // else all is to end
 		d.warn(ctx, t.job, t.name+": "+err.Error())
 	}
 	return err
@@ -294,9 +293,6 @@ func (d *Daemon) pass(t tool, e event.Event) {
 	}
 	if e.Job == "" {
 		e.Job = t.job
-	}
-	if e.Job == repo.Dot {
-		e.Job = ""
 	}
 	d.tell(e)
 }

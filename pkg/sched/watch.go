@@ -62,7 +62,7 @@ func (d *Daemon) watch(ctx context.Context, rj *repo.Job) (news bool) {
 		if err := d.cut(ctx, rj, *holder); err != nil {
 			d.warn(ctx, rj.Name, "the backup cannot be ended: "+err.Error())
 			d.mu.Lock()
-			r.ending = false
+			r.ending, r.since = false, d.Now() // not each second
 			d.mu.Unlock()
 			return true
 		}
