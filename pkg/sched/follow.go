@@ -27,15 +27,16 @@ type followUp struct {
 	name  string // as in the configuration
 	kind  event.Kind
 	tries int
+	slow  bool // as many at a time as there are workers in a lane; else one
 	do    func(*Daemon, context.Context, bus.Delivery) error
 }
 
 // followUps are those of config.FollowUps.
 var followUps = []followUp{
-	{"verify", event.Committed, 3, (*Daemon).verify},
-	{"expire", event.Committed, 3, (*Daemon).expire},
-	{"callback", event.Committed, 3, (*Daemon).callback},
-	{"purge", event.Expired, 3, (*Daemon).purge},
+	{"verify", event.Committed, 3, true, (*Daemon).verify},
+	{"expire", event.Committed, 3, false, (*Daemon).expire},
+	{"callback", event.Committed, 3, false, (*Daemon).callback},
+	{"purge", event.Expired, 3, false, (*Daemon).purge},
 }
 
 const (
@@ -86,6 +87,9 @@ func (d *Daemon) consume(ctx context.Context, f followUp) {
 		cancel()
 	})
 	c := bus.Consumer{Name: "backy-" + f.name, Kinds: []event.Kind{f.kind}, Wait: followWait, Tries: f.tries, Backoff: []time.Duration{followPause, 10 * followPause}}
+	if f.slow {
+		c.Workers = d.Config().Global.WorkerLimit
+	}
 	err := d.currentBus().Consume(ctx, c, func(ctx context.Context, e bus.Delivery) error {
 		done := make(chan struct{})
 		var keeping sync.WaitGroup
