@@ -3,6 +3,7 @@ module backy
 go 1.26.0
 
 require (
+	github.com/ceph/go-ceph v0.40.0
 	github.com/goccy/go-yaml v1.18.0
 	github.com/klauspost/compress v1.20.3
 	github.com/nats-io/nats-server/v2 v2.15.2

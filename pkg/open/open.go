@@ -3,7 +3,7 @@
 // An address is a path, or SCHEME:REST:
 //
 //	/dev/vg0/vm1  disk.img  file:disk.img   an image file or block device
-//	rbd:POOL/IMAGE[@SNAP]                   an RBD image
+//	rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT]   an image in a Ceph cluster, if this is built with the tag ceph
 //
 // A path with a colon in it is written ./a:b. What looks like an unknown scheme but exists as a file is that file.
 package open
@@ -18,6 +18,7 @@ import (
 
 	"backy/pkg/disk"
 	"backy/pkg/disk/file"
+	"backy/pkg/disk/rbd"
 )
 
 // Address tells where a disk is.
@@ -65,6 +66,10 @@ func Parse(s string) (Address, error) {
 		return Address{}, fmt.Errorf("%s: there is no file of that name, and no kind of disk %q; write ./%s for a new file", s, scheme, s)
 	case rest == "":
 		return Address{}, fmt.Errorf("%s: something must follow the colon", s)
+	case scheme == "rbd":
+		if _, err := rbd.Parse(rest); err != nil {
+			return Address{}, err
+		}
 	}
 	return Address{scheme, rest}, nil
 }
@@ -88,8 +93,8 @@ type Options struct {
 
 // Source opens the disk at an address to be read. Its errors name the address.
 func Source(a Address, o Options) (disk.Disk, error) {
-	if a.Scheme != "file" {
-		return nil, unsupported(a)
+	if a.Scheme == "rbd" {
+		return image(a.Rest)
 	}
 	return source(file.Open(a.Rest, file.Options(o)))
 }
@@ -114,8 +119,8 @@ func IsStream(err error) bool { return errors.Is(err, file.ErrNoDisk) }
 // Target opens the disk at an address to be written, for a disk of size bytes. One that exists is written over only with
 // force (fs.ErrExist), and never if it is too small; one that does not is made, and is then a disk.Committer.
 func Target(a Address, size int64, force bool) (disk.Writer, error) {
-	if a.Scheme != "file" {
-		return nil, unsupported(a)
+	if a.Scheme == "rbd" {
+		return imageTarget(a.Rest, size, force)
 	}
 	_, err := os.Stat(a.Rest)
 	switch {
@@ -126,13 +131,18 @@ func Target(a Address, size int64, force bool) (disk.Writer, error) {
 		}
 		return w, nil
 	case err == nil && !force:
-		return nil, fmt.Errorf("%s %w; all of it would be written over, which takes --force", a.Rest, errExists)
+		return nil, exists(a.Rest)
 	}
 	w, err := file.OpenTarget(a.Rest, size)
 	if err != nil {
 		return nil, err
 	}
 	return w, nil
+}
+
+// exists refuses to write over what is there.
+func exists(name string) error {
+	return fmt.Errorf("%s %w; all of it would be written over, which takes --force", name, errExists)
 }
 
 // errExists is fs.ErrExist in words that fit into a sentence.
@@ -142,7 +152,3 @@ type existsError struct{}
 
 func (existsError) Error() string        { return "exists already" }
 func (existsError) Is(target error) bool { return target == fs.ErrExist }
-
-func unsupported(a Address) error {
-	return fmt.Errorf("%s: %w; `rbd export-diff` writes a stream that backy-chunk reads as it is, and `rbd map` gives a block device", a, ErrUnsupported)
-}

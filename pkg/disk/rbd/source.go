@@ -1,0 +1,185 @@
+//go:build ceph
+
+package rbd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/ceph/go-ceph/rbd"
+
+	"backy/pkg/disk"
+)
+
+// Image is an image, or a snapshot of one, as a source. It is a disk.Disk, disk.Mapper and disk.Stater.
+type Image struct {
+	cluster *cluster
+	img     *rbd.Image
+	size    int64
+	was     version // of the snapshot
+
+	open sync.RWMutex // held by each call, and for good by Close: under a call the library must not lose the image
+	done bool
+
+	mu     sync.Mutex // of what follows
+	mapper *mapper
+}
+
+var (
+	_ disk.Disk   = (*Image)(nil)
+	_ disk.Mapper = (*Image)(nil)
+	_ disk.Stater = (*Image)(nil)
+)
+
+// version is what tells a snapshot from another one of its name.
+type version struct {
+	id   uint64
+	time time.Time
+}
+
+// Open opens an image to be read. Of one without a snapshot the reads are of no single moment if somebody writes to it.
+// fs.ErrNotExist: the pool, the namespace, the image or the snapshot is not there.
+func Open(a Address) (*Image, error) {
+	c, err := connect(a)
+	if err != nil {
+		return nil, fmt.Errorf("open rbd:%s: %w", a, err)
+	}
+	d := &Image{cluster: c}
+	if d.img, err = c.look(); err == nil {
+		d.size, d.was, err = c.see(d.img)
+	}
+	if err == nil && d.size == 0 {
+		err = errors.New("is empty: there is no disk in it")
+	}
+	if err != nil {
+		d.Close()
+		return nil, fmt.Errorf("open rbd:%s: %w", a, err)
+	}
+	return d, nil
+}
+
+// see tells the size of an open image, and which snapshot that is.
+func (c *cluster) see(img *rbd.Image) (int64, version, error) {
+	size, err := img.GetSize()
+	if err != nil || c.Snapshot == "" {
+		return int64(size), version{}, cause(err)
+	}
+	id, err := img.GetSnapID(c.Snapshot)
+	if err != nil {
+		return 0, version{}, cause(err)
+	}
+	at, err := img.GetSnapTimestamp(id)
+	return int64(size), version{id, time.Unix(at.Sec, at.Nsec)}, cause(err)
+}
+
+// Size is the size in bytes, as it was when the image was opened.
+func (d *Image) Size() int64 { return d.size }
+
+// enter begins a call, which leave ends.
+func (d *Image) enter() error {
+	d.open.RLock()
+	if d.done {
+		d.open.RUnlock()
+		return fs.ErrClosed
+	}
+	return nil
+}
+
+func (d *Image) leave() { d.open.RUnlock() }
+
+// Close closes the image and the connection, once all reads have come back.
+func (d *Image) Close() error {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.done {
+		return nil
+	}
+	d.done = true
+	defer d.cluster.Close()
+	if d.img == nil {
+		return nil
+	}
+	if err := d.img.Close(); err != nil {
+		return fmt.Errorf("close rbd:%s: %w", d.cluster.Address, cause(err))
+	}
+	return nil
+}
+
+// Stat tells the size as it is now; of a snapshot also its time, as it never changes. It fails if the snapshot is not there
+// any more: what is read of one that was removed may be of any time.
+func (d *Image) Stat() (disk.State, error) {
+	if err := d.enter(); err != nil {
+		return disk.State{}, fmt.Errorf("look at rbd:%s: %w", d.cluster.Address, err)
+	}
+	defer d.leave()
+	size, now, err := d.now()
+	if err == nil && now != d.was {
+		err = errors.New("the snapshot was removed, and made anew, while it was read")
+	}
+	if err != nil {
+		return disk.State{}, fmt.Errorf("look at rbd:%s: %w", d.cluster.Address, err)
+	}
+	return disk.State{Size: size, Modified: now.time, Changed: now.time}, nil
+}
+
+// now looks at the image anew: one that is open for reading is not told of changes.
+func (d *Image) now() (int64, version, error) {
+	img, err := d.cluster.look()
+	if err != nil {
+		return 0, version{}, err
+	}
+	defer img.Close()
+	return d.cluster.see(img)
+}
+
+// ReadAt reads as disk.Disk says.
+func (d *Image) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read rbd:%s at byte %d: negative offset", d.cluster.Address, off)
+	}
+	if err := d.enter(); err != nil {
+		return 0, fmt.Errorf("read rbd:%s: %w", d.cluster.Address, err)
+	}
+	defer d.leave()
+	if off >= d.size {
+		return 0, io.EOF
+	}
+	want := p[:min(int64(len(p)), d.size-off)]
+	n, err := d.read(want, off)
+	switch {
+	case err != nil:
+		return n, fmt.Errorf("read rbd:%s at byte %d: %w", d.cluster.Address, off+int64(n), err)
+	case len(want) < len(p):
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// tail is what of a read is looked at to see whether the image may have ended before it.
+var tail [512]byte
+
+// read fills p.
+func (d *Image) read(p []byte, off int64) (int, error) {
+	n, err := d.img.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		return n, disk.ErrShrunk
+	}
+	if err != nil || n == 0 || d.cluster.Snapshot != "" {
+		return n, cause(err)
+	}
+	// What was cut off an image reads as zero.
+	end := p[max(0, n-len(tail)):n]
+	if !bytes.Equal(end, tail[:len(end)]) {
+		return n, nil
+	}
+	size, _, err := d.now()
+	if err == nil && size < off+int64(n) {
+		return int(max(0, size-off)), disk.ErrShrunk
+	}
+	return n, err
+}
