@@ -25,12 +25,16 @@ import (
 //	write FILE OFFSET TEXT  writes into a file, which grows if need be; the offset may end in K or M
 //	flip FILE               flips one bit in the middle of a file
 //	[root]                  the condition that we are root
+//	$CEPH_CONF, $CEPH_ARGS  as they are outside
 //	$PROJECT, $FREE_PORT    where the project is, and a port of 127.0.0.1 that nobody listens on
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { scripts(t, "script", "") }
+
+// scripts runs the sessions of a folder with commands built with build tags.
+func scripts(t *testing.T, folder, tags string) {
 	root := t.TempDir()
 	bin := filepath.Join(root, "bin")
 	must(t, os.Mkdir(bin, 0o755))
-	if out, err := exec.Command("go", "build", "-o", bin, "backy/cmd/...").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", tags, "-o", bin, "backy/cmd/...").CombinedOutput(); err != nil {
 		t.Fatalf("build the commands: %v\n%s", err, out)
 	}
 	for _, dir := range []string{root, filepath.Dir(root)} { // for who is not root, too
@@ -39,7 +43,7 @@ func TestScripts(t *testing.T) {
 	project, err := filepath.Abs("..")
 	must(t, err)
 	testscript.Run(t, testscript.Params{
-		Dir:         filepath.Join("testdata", "script"),
+		Dir:         filepath.Join("testdata", folder),
 		WorkdirRoot: root,
 		Condition: func(name string) (bool, error) {
 			if name != "root" {
@@ -51,6 +55,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			e.Setenv("TZ", "UTC")
 			e.Setenv("PROJECT", project)
+			for _, name := range []string{"CEPH_CONF", "CEPH_ARGS"} {
+				if value := os.Getenv(name); value != "" {
+					e.Setenv(name, value)
+				}
+			}
 			port, err := freePort()
 			e.Setenv("FREE_PORT", port)
 			return err
