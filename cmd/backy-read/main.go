@@ -19,8 +19,8 @@ var command = app.Command{
 	Name:  "backy-read",
 	Usage: "a disk to a stream of extents",
 	Args:  "SOURCE",
-	Help: `Reads an image file, a block device, or standard input (-), and writes on standard output what rbd export-diff
-would: a stream of extents. Holes are not read, blocks that are all zero are not sent.
+	Help: `Reads an image file, a block device, an image of Ceph (rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT], in a build with
+the tag ceph), or standard input (-), and writes on standard output what rbd export-diff would: a stream of extents. Holes are not read, blocks that are all zero are not sent.
 
 With --base, all is read and only what differs from that revision is sent; with --map too, only what the map says
 has changed is read. A map is a hint: some of the blocks that it leaves out are read and compared, and if it lies,

@@ -25,7 +25,8 @@ var command = app.Command{
 	Args:  "[TARGET]",
 	Help: `Writes the disk of a revision to TARGET: a new image file, which is sparse and gets its name when it is whole and on
 the disk; with --force an image file or block device that exists, all of which is written over, with zeroes where
-the disk has zeroes; or "-", standard output. A TARGET that is too small is refused before anything is written.
+the disk has zeroes; an image of Ceph (rbd:POOL[/NAMESPACE]/IMAGE, in a build with the tag ceph), new or, with --force,
+one that exists; or "-", standard output. A TARGET that is too small is refused before anything is written.
 
 Each block is checked against its name before it is written. What is damaged is listed as ranges of bytes, becomes
 zeroes, or is left alone with --keep, and does not stop the rest; the exit code is then 3.

@@ -56,7 +56,6 @@ func create(t testing.TB, size int, options ...string) rbd.Address {
 
 func remove(t testing.TB, a rbd.Address) {
 	t.Helper()
-	rbdtest.RBD(t, "snap", "purge", "--no-progress", a.String())
 	rbdtest.RBD(t, "rm", "--no-progress", a.String())
 }
 
@@ -82,9 +81,11 @@ func image(t testing.TB, content []byte, options ...string) rbd.Address {
 	return a
 }
 
-// snapshot makes a snapshot with the next name.
+// snapshot makes a snapshot of an image, which is removed before that is.
 func snapshot(t testing.TB, a rbd.Address, name string) rbd.Address {
 	t.Helper()
+	image := a.String()
+	t.Cleanup(func() { rbdtest.RBD(t, "snap", "purge", "--no-progress", image) })
 	a.Snapshot = name
 	rbdtest.RBD(t, "snap", "create", "--no-progress", a.String())
 	return a
@@ -135,7 +136,7 @@ func TestClone(t *testing.T) {
 	for kind, options := range map[string][]string{"fast-diff": small, "no object map": {"--object-size", "64K", "--image-feature", "layering"}} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			content := disktest.Content(1 << 20)
+			all := disktest.Content(1 << 20)
 			clone := func(t *testing.T, content []byte) rbd.Address {
 				s := snapshot(t, image(t, content, options...), "s")
 				rbdtest.RBD(t, "snap", "protect", s.String())
@@ -147,19 +148,32 @@ func TestClone(t *testing.T) {
 				})
 				return a
 			}
-			a := clone(t, content)
+			a := clone(t, all)
 			write(t, a, bytes.Repeat([]byte{9}, 1000), 500000)
-			copy(content[500000:], bytes.Repeat([]byte{9}, 1000))
-			check(t, open(t, a), content)
-			check(t, open(t, snapshot(t, a, "t")), content)
+			copy(all[500000:], bytes.Repeat([]byte{9}, 1000))
+			check(t, open(t, a), all)
+			check(t, open(t, snapshot(t, a, "t")), all)
 
-			// Zero hides what the parent has there.
-			disktest.RunWriter(t, func(t *testing.T, size int64) disktest.Target {
-				return target(t, clone(t, bytes.Repeat([]byte{0xff}, int(size))), size)
-			})
+			// Zeroes hide what the parent has there.
+			const object = 64 << 10
+			want := bytes.Repeat([]byte{0xff}, 1<<20)
+			b := clone(t, want)
+			w, err := rbd.OpenTarget(b, 1<<20)
+			must(t, err)
+			for _, r := range []run{{100, 200}, {object, 2 * object}, {3*object - 1, 5*object + 1}, {9*object + 512, 10*object - 512}} {
+				must(t, w.Zero(r.start, r.end-r.start))
+				clear(want[r.start:r.end])
+			}
+			must(t, errors.Join(w.Sync(), w.Close()))
+			check(t, open(t, b), want)
+			if !bytes.Equal(content(t, b), want) {
+				t.Error("by rbd export, the disk is another")
+			}
 		})
 	}
 }
+
+type run struct{ start, end int64 }
 
 // check reads all of a disk by its map.
 func check(t *testing.T, d *rbd.Image, want []byte) {
