@@ -4,10 +4,13 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"time"
+
+	"backy/pkg/extent"
 )
 
 // Disk is a source. ReadAt may be called by several goroutines at once and does not keep p. It reads up to Size and no
@@ -29,6 +32,38 @@ type Mapper interface {
 // Stater is a Disk that can tell whether it changes while it is read.
 type Stater interface {
 	Stat() (State, error)
+}
+
+// Snapshotter is a Disk that snapshots can be made of: what it is at one moment, to be read for as long as that takes. A
+// snapshot is made in no time and costs what changes on the disk while it is kept.
+type Snapshotter interface {
+	// Snapshot makes a snapshot and opens it. Where one of that name is there, it fails with fs.ErrExist.
+	Snapshot(ctx context.Context, name string) (Disk, error)
+
+	// OpenSnapshot opens a snapshot that somebody made. Where there is none of that name, it fails with fs.ErrNotExist.
+	OpenSnapshot(ctx context.Context, name string) (Disk, error)
+
+	// RemoveSnapshot removes a snapshot. Where there is none of that name, there is nothing to be done.
+	RemoveSnapshot(ctx context.Context, name string) error
+}
+
+// Fixed is a Disk that never changes while it is there, as a snapshot: what is read of it later is what it was at first.
+type Fixed interface {
+	Fixed() bool
+}
+
+// Differ is a Disk that knows what has changed since an earlier snapshot of the same disk. Changes returns all that may
+// differ between that snapshot and this disk, which is clipped to what both have: where they differ in size, the caller
+// knows what that means. grain, a power of two in bytes, is what the caller reads at least: the map need be no finer, so
+// that its size does not grow with the number of small changes. Where there is no such snapshot, it fails with
+// fs.ErrNotExist. What it says is a hint: it has been wrong in the field.
+type Differ interface {
+	Changes(ctx context.Context, from string, grain int64) (extent.Map, error)
+}
+
+// Deep is a Disk that is read fastest with many reads in flight, because each of them waits for a network: Depth is how many.
+type Deep interface {
+	Depth() int
 }
 
 // Splicer is a Disk that can pass bytes into a pipe without copying them (splice(2)), which is worth it where they are in
