@@ -23,8 +23,11 @@ import (
 	"backy/pkg/repo"
 )
 
-// inFlight is how many blocks are read, or wait to be written, at once, beyond one a core.
+// inFlight is how many blocks wait to be read or to be written, beyond one a worker.
 const inFlight = 4
+
+// ahead is how much is read at once, at most, beyond a block a core, bytes: it bounds the memory.
+const ahead = 64 << 20
 
 // piece is a block on its way, or a run of blocks that are zero now and may not have been.
 type piece struct {
@@ -53,8 +56,10 @@ type pool struct {
 }
 
 func newPool(s *stage) *pool {
-	workers := runtime.GOMAXPROCS(0)
-	p := &pool{stage: s, workers: workers}
+	p := &pool{stage: s, workers: runtime.GOMAXPROCS(0)}
+	if d, ok := s.Disk.(disk.Deep); ok {
+		p.workers = max(p.workers, min(d.Depth(), int(ahead/s.block)))
+	}
 	p.fill()
 	if f, ok := s.Out.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {

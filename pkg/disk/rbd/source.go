@@ -16,7 +16,7 @@ import (
 	"backy/pkg/disk"
 )
 
-// Image is an image, or a snapshot of one, as a source. It is a disk.Disk, disk.Mapper and disk.Stater.
+// Image is an image, or a snapshot of one, as a source. It is a disk.Disk, disk.Mapper, disk.Stater and disk.Deep.
 type Image struct {
 	cluster *cluster
 	img     *rbd.Image
@@ -34,6 +34,7 @@ var (
 	_ disk.Disk   = (*Image)(nil)
 	_ disk.Mapper = (*Image)(nil)
 	_ disk.Stater = (*Image)(nil)
+	_ disk.Deep   = (*Image)(nil)
 )
 
 // version is what tells a snapshot from another one of its name.
@@ -76,6 +77,11 @@ func (c *cluster) see(img *rbd.Image) (int64, version, error) {
 	at, err := img.GetSnapTimestamp(id)
 	return int64(size), version{id, time.Unix(at.Sec, at.Nsec)}, cause(err)
 }
+
+// Depth is how many reads keep the cluster busy: as many as Ceph's own tools have in flight.
+func (d *Image) Depth() int { return depth }
+
+const depth = 10
 
 // Size is the size in bytes, as it was when the image was opened.
 func (d *Image) Size() int64 { return d.size }
