@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestJob(t *testing.T) {
@@ -37,6 +38,21 @@ func TestJob(t *testing.T) {
 	}
 }
 
+func TestFrozenSource(t *testing.T) {
+	job, err := ParseJob([]byte("source: {type: ceph, pool: vms, namespace: a, image: vm1, full-always: true, freeze: ssh vm1 freeze, thaw: ssh vm1 thaw, freeze-time: 1m}"), "/srv/backy/vm1/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.Source.at = ""
+	if want := (Source{Type: TypeRBD, Pool: "vms", Namespace: "a", Image: "vm1", FullAlways: true, Freeze: "ssh vm1 freeze", Thaw: "ssh vm1 thaw", FreezeTime: time.Minute}); job.Source != want {
+		t.Errorf("got %+v", job.Source)
+	}
+	job, err = ParseJob([]byte("source: {type: flyingcircus, pool: vms, image: vm1, vm: vm1}"), "/srv/backy/vm1/config")
+	if err != nil || job.Source.FreezeTime != DefaultFreezeTime {
+		t.Errorf("%+v %v", job, err)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"no YAML", "source: {type: file", "vm1/config:1:9: "},
@@ -48,6 +64,10 @@ func TestMistakes(t *testing.T) {
 		{"no type", "source:\n  filename: /x\n", "vm1/config:2:3: source has no type: it is one of file, "},
 		{"no filename", "source:\n  type: file\n", "vm1/config:2:3: source has no filename: the path of an image file or block device"},
 		{"a wrong value", "source:\n  type: file\n  filename: /x\n  cow: 12\n", "vm1/config:4:8: "},
+		{"a file that cannot be frozen", "source: {type: file, filename: /x, freeze: sync}\n", `vm1/config:1:36: unknown key "freeze"; there are: cow, filename, type`},
+		{"freeze alone", "source: {type: rbd, pool: a, image: b, freeze: sync}\n", "vm1/config:1:10: source has no thaw: what is frozen has to be thawed again, by a command"},
+		{"thaw alone", "source: {type: ceph, pool: a, image: b, thaw: sync}\n", "vm1/config:1:10: source has no freeze: a command, before the one that thaws"},
+		{"no time to freeze", "source: {type: ceph, pool: a, image: b, freeze: a, thaw: b, freeze-time: 0}\n", "vm1/config:1:74: freeze-time: 0s is too short: want 1s or more"},
 		{"a source that is no mapping", "source: /x\n", "vm1/config:1:9: "},
 		{"empty", "", "vm1/config: it is empty"},
 		{"two documents", "source: {type: file, filename: /x}\n---\nschedule: x\n", "vm1/config: it has more than one document"},

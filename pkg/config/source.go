@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Types of sources.
@@ -19,6 +20,9 @@ var types = map[string]string{TypeFile: TypeFile, TypeRBD: TypeRBD, "ceph": Type
 // typeNames are they for people.
 const typeNames = "file, rbd (or ceph, ceph-rbd), flyingcircus"
 
+// DefaultFreezeTime is that of a source that does not say it.
+const DefaultFreezeTime = 30 * time.Second
+
 // Source is what a job backs up. Only the fields of its Type are set.
 type Source struct {
 	Type string // one of the above, or one that this version does not know; "" where there is no source
@@ -30,6 +34,10 @@ type Source struct {
 	// Of an RBD image, by itself or of the Flying Circus.
 	Pool, Namespace, Image string // Namespace may be ""
 	FullAlways             bool   // full-always: read all of it each time, and keep no snapshot
+
+	// Of these, too: commands of the shell around the making of the snapshot, both or none.
+	Freeze, Thaw string
+	FreezeTime   time.Duration // freeze-time: how long each of them may take
 
 	// Of the Flying Circus.
 	VM          string // whose file systems are frozen while the snapshot is made
@@ -88,7 +96,9 @@ func (d *document) sourceOf(kind string, e entry, to *Source) {
 		return
 	}
 	known := keys{"type": ignore, "pool": d.text(&to.Pool, checkRBD), "namespace": d.text(&to.Namespace, checkRBD),
-		"image": d.text(&to.Image, checkRBD), "full-always": d.boolean(&to.FullAlways)}
+		"image": d.text(&to.Image, checkRBD), "full-always": d.boolean(&to.FullAlways),
+		"freeze": d.text(&to.Freeze, nil), "thaw": d.text(&to.Thaw, nil), "freeze-time": d.duration(&to.FreezeTime, time.Second)}
+	to.FreezeTime = DefaultFreezeTime
 	if kind == TypeFlyingCircus {
 		known["vm"] = d.text(&to.VM, nil)
 		known["consul_acl_token"] = d.text(&to.ConsulToken, checkToken)
@@ -97,6 +107,11 @@ func (d *document) sourceOf(kind string, e entry, to *Source) {
 	d.read(e, known)
 	d.need(e, "pool", "as in pool: rbd")
 	d.need(e, "image", "the name of the RBD image")
+	if d.has(e, "freeze") {
+		d.need(e, "thaw", "what is frozen has to be thawed again, by a command")
+	} else if d.has(e, "thaw") {
+		d.need(e, "freeze", "a command, before the one that thaws")
+	}
 }
 
 // need makes it a mistake that a key has no value.

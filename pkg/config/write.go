@@ -103,6 +103,7 @@ func (j ScheduledJob) text(from string, since time.Time) []byte {
 		fmt.Fprintf(&b, "source:\n  type: %s\n", s.Type)
 		for _, line := range []struct{ key, value string }{
 			{"filename", s.Filename}, {"pool", s.Pool}, {"namespace", s.Namespace}, {"image", s.Image}, {"vm", s.VM}, {"consul_acl_token", s.ConsulToken},
+			{"freeze", s.Freeze}, {"thaw", s.Thaw},
 		} {
 			if line.value != "" {
 				fmt.Fprintf(&b, "  %s: %s\n", line.key, quote(line.value))
@@ -110,6 +111,9 @@ func (j ScheduledJob) text(from string, since time.Time) []byte {
 		}
 		if s.FullAlways {
 			b.WriteString("  full-always: true\n")
+		}
+		if s.FreezeTime != 0 && s.FreezeTime != DefaultFreezeTime {
+			fmt.Fprintf(&b, "  freeze-time: %s\n", schedule.FormatDuration(s.FreezeTime))
 		}
 	}
 	b.WriteString("schedule:\n")

@@ -91,9 +91,11 @@ schedules:
   odd: {"a:b": {interval: 90s, keep: 1}, "null": {interval: 36h, keep: 2}, "{": {interval: 2w, keep: 3}, "1": {interval: 60, keep: 4}, "#x": {interval: 1d, keep: 5}, "ü'\"\\": {interval: 1d, keep: 5}}
 jobs:
   a: {schedule: odd, source: {type: file, filename: "/a b/ü: #\n\t'\"\\{"}, spot-check: {share: 0.001%, time: 0}}
-  b: {schedule: odd, source: {type: ceph, pool: "123", namespace: "true", image: "-*&!|>%", full-always: true}}
+  b: {schedule: odd, source: {type: ceph, pool: "123", namespace: "true", image: "-*&!|>%", full-always: true, freeze: "ssh vm1 'fsfreeze -f /' # {", thaw: "a\nb: \\\"\n", freeze-time: 90s}}
   c: {schedule: odd, source: {type: flyingcircus, pool: null-ish, image: ~x, vm: "no", consul_acl_token: "'"}, min-age: 49h}
   d: {schedule: odd, pipeline: "true"}
+  e: {schedule: odd, source: {type: flyingcircus, pool: vms, image: vm, vm: vm, freeze: "true", thaw: "~"}}
+  f: {schedule: odd, source: {type: rbd, pool: vms, image: vm, freeze-time: 1d}}
 `)
 	c.Global.BaseDir = t.TempDir()
 	for _, j := range c.Jobs {
