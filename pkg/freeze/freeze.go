@@ -17,3 +17,12 @@ type Snapshot struct {
 type Freezer interface {
 	Around(ctx context.Context, s Snapshot) error
 }
+
+// Nest is both: the inner one makes its snapshot while the outer one has frozen.
+func Nest(outer, inner Freezer) Freezer { return nested{outer, inner} }
+
+type nested struct{ outer, inner Freezer }
+
+func (n nested) Around(ctx context.Context, s Snapshot) error {
+	return n.outer.Around(ctx, Snapshot{Name: s.Name, There: s.There, Make: func(ctx context.Context) error { return n.inner.Around(ctx, s) }})
+}

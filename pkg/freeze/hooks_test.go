@@ -91,6 +91,17 @@ func TestOneHook(t *testing.T) {
 	g.want("freeze vm1 backy-x; snapshot")
 }
 
+func TestNest(t *testing.T) {
+	outer, inner := newGuest(t), newGuest(t)
+	inner.hooks.Env[0] = "DIARY=" + outer.diary
+	inner.hooks.Env[1] = "BACKY_JOB=inside"
+	err := freeze.Nest(&outer.hooks, &inner.hooks).Around(t.Context(), freeze.Snapshot{Name: "backy-x", Make: func(context.Context) error { outer.note("snapshot"); return nil }})
+	if err != nil {
+		t.Error(err)
+	}
+	outer.want("freeze vm1 backy-x; freeze inside backy-x; snapshot; thaw inside backy-x; thaw vm1 backy-x")
+}
+
 // What a hook says is for people.
 func TestHooksSpeak(t *testing.T) {
 	g := newGuest(t)
