@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -50,37 +49,60 @@ func newChecks(c *app.Context, dir, source string) (*checks, error) {
 	return k, nil
 }
 
-// after makes the checks of a revision that was made; err is how the backup ended. A check that could not be made takes
-// nothing from a backup that was; one that found damage decides the exit code.
+// after makes the checks of a revision that was made, and removes the snapshots of the source that the job does not need
+// any more; err is how the backup ended. What could not be done takes nothing from a backup that was; a check that found
+// damage decides the exit code.
 func (k *checks) after(ctx context.Context, revision string, err error) error {
 	if err != nil || revision == "" {
 		return err
 	}
-	path, err := pipeline.Find("backy-scrub")
-	if err != nil {
+	err = k.check(ctx, revision)
+	if pipeline.Snapshots(k.source) && ctx.Err() == nil {
+		if err := k.run(ctx, "backy-read", pipeline.Sweep(k.source, k.dir)); err != nil {
+			k.Log.Warn("the backup is made, but snapshots that nobody needs any more stay until the next one", "source", k.source, "reason", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// check makes the checks. Its error is what damage they found.
+func (k *checks) check(ctx context.Context, revision string) error {
+	if _, err := pipeline.Find("backy-scrub"); err != nil {
 		k.Log.Warn("the backup is made, but not checked: " + err.Error())
 		return nil
 	}
 	var found []error
-	switch {
-	case k.spot.Percent == 0:
-	case k.since == "":
-		k.Log.Info("revision " + revision + " is not compared with its source: nobody can tell whether " + k.source + " is still as it was")
-	default:
-		args := []string{"spot", "-r", revision, "--source=" + k.source, "--since=" + k.since, fmt.Sprintf("--percent=%v", k.spot.Percent)}
-		if k.spot.Time > 0 {
-			args = append(args, "--max-duration="+schedule.FormatDuration(k.spot.Time))
+	scrub := func(damage string, args ...string) {
+		err := k.run(ctx, "backy-scrub", append(args, "-b", k.dir))
+		var failure *pipeline.Failure
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.As(err, &failure) && failure.Code == 3:
+			found = append(found, app.Damaged("the backup is made, but %s", damage))
+		default:
+			k.Log.Warn("the backup is made, but a check of it came to no end", "check", args[0], "reason", err)
 		}
-		found = append(found, k.run(ctx, path, "revision "+revision+" differs from its source, or is damaged", args...))
 	}
-	found = append(found, k.run(ctx, path, "an older revision that was distrusted is damaged", "verify", "--pending"))
+	if args := pipeline.Spot(k.source, k.since, revision, k.spot); args != nil {
+		scrub("revision "+revision+" differs from its source, or is damaged", args...)
+	} else if k.spot.Percent > 0 {
+		k.Log.Info("revision " + revision + " is not compared with its source: nobody can tell whether " + k.source + " is still as it was")
+	}
+	scrub("an older revision that was distrusted is damaged", "verify", "--pending")
 	return errors.Join(found...)
 }
 
-// run runs a check, and passes on what it tells of revisions. It returns an error only for damage, and where all is to end.
-func (k *checks) run(ctx context.Context, path, damage string, args ...string) error {
-	args = append(append(append(args, "-b", k.dir), k.CommonArgs()...), pipeline.Events()...)
-	err := pipeline.Run(ctx, []pipeline.Stage{{Name: "backy-scrub", Path: path, Args: args}}, pipeline.Options{
+// run runs one of our commands, and passes on what it tells of revisions.
+func (k *checks) run(ctx context.Context, name string, args []string) error {
+	path, err := pipeline.Find(name)
+	if err != nil {
+		return err
+	}
+	args = append(append(args, k.CommonArgs()...), pipeline.Events()...)
+	return pipeline.Run(ctx, []pipeline.Stage{{Name: name, Path: path, Args: args}}, pipeline.Options{
 		Stderr: k.Stderr, Grace: grace, Events: func(e event.Event) {
 			switch e.Kind {
 			case event.Verified, event.Distrusted, event.Damaged, event.Warning:
@@ -88,16 +110,4 @@ func (k *checks) run(ctx context.Context, path, damage string, args ...string) e
 			}
 		},
 	})
-	var failure *pipeline.Failure
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err == nil:
-		return nil
-	case errors.As(err, &failure) && failure.Code == 3:
-		return app.Damaged("the backup is made, but %s", damage)
-	default:
-		k.Log.Warn("the backup is made, but a check of it came to no end", "check", args[0], "reason", err)
-		return nil
-	}
 }

@@ -37,17 +37,20 @@ where the job has none, by daily, weekly and monthly.
 
 This is backy-read | backy-chunk | backy-store; the flags are theirs. All of SOURCE is read, but only
 what differs from the newest revision is compressed and stored; with --map, only what the map names is
-read. One line of JSON that describes the new revision goes to standard output. Where a stage finds
+read. Of an image of Ceph a snapshot is made, and only what changed since the last one's is read. --freeze
+and --thaw are run around that; the config has them as freeze, thaw and freeze-time, and full-always. One line of JSON that describes the new revision goes to standard output. Where a stage finds
 that what it built on went away meanwhile, all is run again, once.
 
-Afterwards a sample of what was stored is read back and compared with SOURCE, where that did not change
-meanwhile, and the newest distrusted revision of the job is verified, once. If either finds damage, the
+Afterwards a sample of what was stored is read back and compared with SOURCE, or with its snapshot, where
+it did not change meanwhile, and the newest distrusted revision of the job is verified, once. If either finds damage, the
 exit code is 3; the new revision is there all the same.`,
 		Examples: `backy backup -b /srv/backy/vm1 /dev/vg0/vm1 -t daily
 cd /srv/backy/vm1 && backy backup -t daily,weekly
 # read only what has changed since the newest revision's snapshot
 rbd diff --from-snap old --format=json vms/vm1@new > map.json
 backy backup -b /srv/backy/vm1 rbd:vms/vm1@new -t daily --map map.json
+# the same by a snapshot of backy's own, of a file system that is at rest
+backy backup -b /srv/backy/vm1 rbd:vms/vm1 -t daily --freeze 'ssh vm1 fsfreeze -f /srv' --thaw 'ssh vm1 fsfreeze -u /srv'
 zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "tags", Aliases: []string{"t"}, Usage: "the revision's `TAGS`, separated by commas; those that begin with manual: are never expired (default: those that are due by the job's schedule)"},
@@ -55,12 +58,18 @@ zcat vm1.gz | backy backup -b /srv/backy/vm1 - --size 10G -t manual:old`,
 			&cli.StringFlag{Name: "base", Value: "last", Usage: "the revision `REV` to compare with; last is the newest that is fit for it; none is to compare with nothing"},
 			&cli.StringFlag{Name: "map", Usage: "a `FILE` that says what may have changed since the base: rbd diff or nbdinfo --map, as JSON"},
 			&cli.StringFlag{Name: "alloc", Usage: "a `FILE` that says where the disk holds data: rbd diff, qemu-img map or nbdinfo --map, as JSON"},
+			&cli.BoolFlag{Name: "compare", Usage: "read everything and compare it with the base, also where it is known what has changed"},
+			&cli.BoolFlag{Name: "full", Usage: "read everything and build on nothing; a snapshot that is made for it does not stay"},
+			&cli.StringFlag{Name: "freeze", Usage: "before a snapshot is made, run `CMD` by /bin/sh, and --thaw after it"},
+			&cli.StringFlag{Name: "thaw", Usage: "after the snapshot is made, run `CMD`, whatever became of it"},
+			&cli.StringFlag{Name: "freeze-time", Usage: "how long each of them may take: a `TIME` (default: 30s)"},
+			&cli.StringFlag{Name: "freeze-vm", Usage: "have the snapshot made by who looks after the virtual machine `NAME`, asked through Consul"},
 			app.SizeFlag("size", "", "the `SIZE` of what comes on standard input, if that is a pipe"),
 			&cli.BoolFlag{Name: "no-holes", Usage: "read holes too, in place of taking them for zero"},
 			&cli.BoolFlag{Name: "direct", Usage: "read past the page cache (O_DIRECT)"},
 			app.SizeFlag("limit-rate", "", "read at most `SIZE` bytes a second"),
 			app.SizeFlag("memory", "", "what blocks on their way through backy-chunk may take: `SIZE`"),
-			&cli.StringFlag{Name: "spot-check", Usage: "afterwards compare `PERCENT` of what was stored with SOURCE, if that is a file that did not change meanwhile; 0 is none (default: as the job's config says, or 1%)"},
+			&cli.StringFlag{Name: "spot-check", Usage: "afterwards compare `PERCENT` of what was stored with SOURCE, if that is a file that did not change meanwhile, or with its snapshot; 0 is none (default: as the job's config says, or 1%)"},
 			&cli.StringFlag{Name: "spot-time", Usage: "end that after a `TIME`, as in 30m (default: as the job's config says, or 5m)"},
 			app.FractionFlag("min-free", "", "stop before less than this `SHARE` of the repository's disk is free"),
 		},
@@ -78,35 +87,49 @@ func backup(ctx context.Context, c *app.Context) error {
 	if dir == "" {
 		dir = "."
 	}
-	source, err := findSource(c, dir)
-	if err != nil {
+	b := &pipeline.Backup{Dir: dir}
+	if err := findSource(c, b); err != nil {
 		return err
 	}
 	if c.IsSet("tags") && strings.Trim(c.String("tags"), ", ") == "" {
 		return app.Usagef("-t names no tags; leave it out to get those that are due")
 	}
-	check, err := newChecks(c, dir, source)
+	check, err := newChecks(c, dir, b.Source)
 	if err != nil {
 		return err
 	}
-	revision, err := run(ctx, c, dir, source)
+	flags(c, b)
+	revision, err := run(ctx, c, b)
 	return check.after(ctx, revision, err)
 }
 
-// findSource is what is to be read: what was said, or what the job's config says.
-func findSource(c *app.Context, dir string) (string, error) {
-	job, err := config.ReadJob(dir)
+// findSource sets what is to be read: what was said, or what the job's config says. Where both are the same disk it is read
+// as the config says, too.
+func findSource(c *app.Context, b *pipeline.Backup) error {
+	job, err := config.ReadJob(b.Dir)
 	source := c.Args().First()
-	if source != "" {
-		return source, checkSource(source, job)
-	}
 	switch {
+	case source != "":
+		if err := checkSource(source, job); err != nil {
+			return err
+		}
+		b.Source = source
+		if job == nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				c.Log.Warn("the job's config is not heeded, because it is wrong: " + err.Error())
+			}
+			return nil
+		}
+		if known, err := job.Source.Address(); err == nil && source != "-" && pipeline.Same(source, known) {
+			return b.From(job.Source)
+		}
+		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return "", app.Usagef("SOURCE is missing, and there is no %s that tells it; say which disk to back up", config.JobFile+" in "+dir)
+		return app.Usagef("SOURCE is missing, and there is no %s that tells it; say which disk to back up", config.JobFile+" in "+b.Dir)
 	case err != nil:
-		return "", err
+		return err
 	}
-	return job.Source.Address()
+	return b.From(job.Source)
 }
 
 // checkSource finds out early that a file is not there, because people give tags as they did with the backy of old.
@@ -128,11 +151,12 @@ func checkSource(source string, job *config.Job) error {
 	return app.Usagef("%s: there is no such file or device. SOURCE is the disk to back up; tags are given with -t: %s", source, example)
 }
 
-// pipe is the pipeline with its flags.
-func pipe(c *app.Context, dir, source string) *pipeline.Backup {
-	b := &pipeline.Backup{Dir: dir, Source: source, Shared: c.CommonArgs(), Again: func(stage string) {
+// flags sets what the command line says of the stages; it comes after what the config says, and counts.
+func flags(c *app.Context, b *pipeline.Backup) {
+	b.Shared = c.CommonArgs()
+	b.Again = func(stage string) {
 		c.Log.Info("nothing is wrong, but " + stage + " asks to be run again; doing so, once")
-	}}
+	}
 	if base := c.String("base"); base != "none" {
 		b.Base = base
 	}
@@ -140,7 +164,7 @@ func pipe(c *app.Context, dir, source string) *pipeline.Backup {
 		to    *[]string
 		names []string
 	}{
-		{&b.Read, []string{"map", "alloc", "size", "no-holes", "direct", "limit-rate"}},
+		{&b.Read, []string{"map", "alloc", "size", "no-holes", "direct", "limit-rate", "compare", "full", "freeze", "thaw", "freeze-time", "freeze-vm"}},
 		{&b.Chunk, []string{"memory"}},
 		{&b.Store, []string{"tags", "force", "min-free"}},
 	} {
@@ -150,18 +174,17 @@ func pipe(c *app.Context, dir, source string) *pipeline.Backup {
 			}
 		}
 	}
-	return b
 }
 
 // run makes the backup and tells of it.
-func run(ctx context.Context, c *app.Context, dir, source string) (revision string, err error) {
+func run(ctx context.Context, c *app.Context, b *pipeline.Backup) (revision string, err error) {
 	begin := c.Now()
 	var result bytes.Buffer // one line, or none; it must not meet the progress bar
 	o := pipeline.Options{Stdout: &result, Stderr: c.Stderr, Grace: grace, Events: c.Events.Emit}
-	if source == "-" {
+	if b.Source == "-" {
 		o.Stdin = c.Stdin
 	}
-	committed, err := pipe(c, dir, source).Run(ctx, o)
+	committed, err := b.Run(ctx, o)
 	c.EndProgress()
 	if _, werr := c.Stdout.Write(result.Bytes()); err == nil && werr != nil {
 		err = fmt.Errorf("the backup is made, but to tell of it failed: %w", werr)

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"backy/pkg/event"
-	"backy/pkg/open"
 )
 
 // again is the exit code that asks to run a pipeline again.
@@ -23,6 +19,7 @@ type Backup struct {
 
 	Shared             []string // flags of all stages
 	Read, Chunk, Store []string // flags of one
+	ReadEnv            []string // NAME=VALUE, for backy-read alone: what must not stand on a command line
 
 	// Again, if not nil, is told before the pipeline is run once more.
 	Again func(stage string)
@@ -41,13 +38,15 @@ func (b *Backup) stages() ([]Stage, error) {
 		}
 		args := append([]string{"-b", b.Dir}, b.Shared...)
 		args = append(append(args, Events()...), s.args...)
+		var env []string
 		if s.name == "backy-read" {
+			env = b.ReadEnv
 			if b.Base != "" {
 				args = append(args, "--base="+b.Base)
 			}
 			args = append(args, "--", b.Source)
 		}
-		list = append(list, Stage{Name: s.name, Path: path, Args: args})
+		list = append(list, Stage{Name: s.name, Path: path, Args: args, Env: env})
 	}
 	return list, nil
 }
@@ -99,22 +98,4 @@ func runOnce(ctx context.Context, stages []Stage, o Options) (committed *event.E
 		}
 	}
 	return committed, err
-}
-
-// Look is what can be seen of a source whose changes can be seen, of a regular file: SIZE,MTIME,CTIME, the times in
-// nanoseconds, as `backy-scrub spot --since` takes it. "" of all others.
-func Look(source string) string {
-	a, err := open.Parse(source)
-	if err != nil || a.Scheme != "file" || source == "-" {
-		return ""
-	}
-	info, err := os.Stat(a.Rest)
-	if err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	var st unix.Stat_t
-	if unix.Stat(a.Rest, &st) != nil {
-		return ""
-	}
-	return fmt.Sprintf("%d,%d,%d", st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 }

@@ -30,6 +30,7 @@ type Stage struct {
 	Name string   // for messages
 	Path string   // of the program; without a slash it is looked for in PATH
 	Args []string // without the program's name
+	Env  []string // NAME=VALUE, beside that of Options
 }
 
 // Options are what the stages share. The zero value runs them without input, and drops what comes out.
@@ -210,8 +211,8 @@ func (p *pipeline) start(stages []Stage) (err error) {
 			cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 		}
 		cmd.Dir = p.o.Dir
-		if p.o.Env != nil {
-			cmd.Env = append(os.Environ(), p.o.Env...)
+		if p.o.Env != nil || s.Env != nil {
+			cmd.Env = append(append(os.Environ(), p.o.Env...), s.Env...)
 		}
 		cmd.WaitDelay = time.Second // for what a stage has started, and left with its standard error
 		switch {

@@ -80,19 +80,24 @@ func (b *backup) make(ctx context.Context) (stage string, err error) {
 
 // builtIn runs backy-read | backy-chunk | backy-store.
 func (b *backup) builtIn(ctx context.Context, dir string, o pipeline.Options) error {
-	source, err := b.config.Source.Address()
-	if err != nil {
-		return err
-	}
-	b.since = pipeline.Look(source)
-	p := &pipeline.Backup{Dir: dir, Source: source, Base: "last", Shared: []string{"--taskid", task(b.work.ID)}, Again: func(stage string) {
+	p := &pipeline.Backup{Dir: dir, Base: "last", Shared: []string{"--taskid", task(b.work.ID)}, Again: func(stage string) {
 		b.Log.InfoContext(ctx, "nothing is wrong, but "+stage+" asks to be run again; doing so, once", "job", b.name)
 	}}
+	if err := p.From(b.config.Source); err != nil {
+		return err
+	}
+	b.since = pipeline.Look(p.Source)
+	if b.work.Compare && pipeline.Snapshots(p.Source) { // of a file all is compared
+		p.Read = append(p.Read, "--compare")
+	}
 	// The job's config may be someone else's and know other tags; those of the schedule are right.
 	if len(b.tags) > 0 {
 		p.Store = []string{"--tags=" + strings.Join(b.tags, ","), "--force"}
 	}
-	_, err = p.Run(ctx, o)
+	_, err := p.Run(ctx, o)
+	if on, _ := b.switchedOn("verify"); err == nil && !on && pipeline.Snapshots(p.Source) { // else that does it, after its check
+		_ = b.sweep(ctx, b.name, p.Source, b.work.ID) // it has said why
+	}
 	return err
 }
 

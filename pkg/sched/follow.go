@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -129,8 +128,8 @@ func (d *Daemon) dir(job string) string {
 	return filepath.Join(d.repo.Base, filepath.FromSlash(job))
 }
 
-// verify compares a sample of a new revision with its source, if that was looked at before, and verifies the job's newest
-// distrusted revision, once.
+// verify compares a sample of a new revision with its source, if that was looked at before or has a snapshot, and verifies the
+// job's newest distrusted revision, once. Then the snapshots of the source can go that nobody needs any more.
 func (d *Daemon) verify(ctx context.Context, e bus.Delivery) error {
 	job := d.configured(e.Event.Job)
 	if job == nil {
@@ -139,23 +138,41 @@ func (d *Daemon) verify(ctx context.Context, e bus.Delivery) error {
 	d.mu.Lock()
 	since := d.looks[e.Event.Revision]
 	delete(d.looks, e.Event.Revision)
+	superseded := d.superseded(job.Name, e.Event.Revision)
 	d.mu.Unlock()
 	source, err := job.Source.Address()
-	if err == nil && since != "" && job.Spot.Percent > 0 {
-		args := []string{"spot", "-b", d.dir(job.Name), "-r", e.Event.Revision, "--source=" + source, "--since=" + since,
-			"--percent=" + strconv.FormatFloat(job.Spot.Percent, 'f', -1, 64)}
-		if job.Spot.Time > 0 {
-			args = append(args, "--max-duration="+schedule.FormatDuration(job.Spot.Time))
-		}
-		err = d.command(ctx, tool{name: "backy-scrub", args: args, job: job.Name, event: e.ID})
+	snapshots := err == nil && job.Pipeline == "" && pipeline.Snapshots(source) // of a job's own pipeline nobody knows
+	if args := pipeline.Spot(source, since, e.Event.Revision, job.Spot); err == nil && args != nil && (since != "" || snapshots && !superseded) {
+		err = d.command(ctx, tool{name: "backy-scrub", args: append(args, "-b", d.dir(job.Name)), job: job.Name, event: e.ID})
 		if err != nil && ctx.Err() != nil {
-			d.mu.Lock()
-			d.looks[e.Event.Revision] = since
-			d.mu.Unlock()
+			if since != "" {
+				d.mu.Lock()
+				d.looks[e.Event.Revision] = since
+				d.mu.Unlock()
+			}
 			return err
 		} // else it has said why it came to no verdict, or what is damaged
 	}
-	return quiet(ctx, d.command(ctx, tool{name: "backy-scrub", args: []string{"verify", "--pending", "-b", d.dir(job.Name)}, job: job.Name, event: e.ID}))
+	err = d.command(ctx, tool{name: "backy-scrub", args: []string{"verify", "--pending", "-b", d.dir(job.Name)}, job: job.Name, event: e.ID})
+	if snapshots && ctx.Err() == nil {
+		err = d.sweep(ctx, job.Name, source, e.ID)
+	}
+	return quiet(ctx, err)
+}
+
+// sweep removes the snapshots of a job's source that it has no more need for. event is the id of the one that it follows from.
+func (d *Daemon) sweep(ctx context.Context, job, source, event string) error {
+	return d.command(ctx, tool{name: "backy-read", args: pipeline.Sweep(source, d.dir(job)), job: job, event: event})
+}
+
+// superseded says of a revision that there is a newer one, so that its snapshot may be gone. d.mu is held.
+func (d *Daemon) superseded(name, id string) bool {
+	j := d.jobs[name]
+	if j == nil {
+		return false
+	}
+	at := slices.IndexFunc(j.revisions, func(r revision) bool { return r.ID == id })
+	return at >= 0 && at < len(j.revisions)-1
 }
 
 // quiet passes on only that all is to end: whatever else went wrong is in the log and would do so again.
