@@ -3,14 +3,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"backy/pkg/app"
+	"backy/pkg/freeze"
 	"backy/pkg/open"
 	"backy/pkg/read"
+	"backy/pkg/schedule"
 )
 
 func main() { app.Main(command) }
@@ -20,7 +24,14 @@ var command = app.Command{
 	Usage: "a disk to a stream of extents",
 	Args:  "SOURCE",
 	Help: `Reads an image file, a block device, an image of Ceph (rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT], in a build with
-the tag ceph), or standard input (-), and writes on standard output what rbd export-diff would: a stream of extents. Holes are not read, blocks that are all zero are not sent.
+the tag ceph), or standard input (-), and writes on standard output what rbd export-diff would: a stream of extents.
+Holes are not read, blocks that are all zero are not sent.
+
+An image of Ceph is read from a snapshot of its own, where a job is given (-b) and no SNAPSHOT is named. It is called
+backy-ID, for the revision to be, and stays until that one is superseded: with --base, the next read asks the cluster
+what has changed since, and reads only that. The job's next read of the image, or --sweep, removes what is not needed any
+more. Snapshots that others made are never touched.
+--freeze is a command that is run before the snapshot is made, and --thaw one that is run after it, whatever happens.
 
 With --base, all is read and only what differs from that revision is sent; with --map too, only what the map says
 has changed is read. A map is a hint: some of the blocks that it leaves out are read and compared, and if it lies,
@@ -32,10 +43,14 @@ An allocation map (--alloc), for a disk that cannot tell its holes, from one of
   qemu-img map --output=json IMAGE
   nbdinfo --map --json URI`,
 	Examples: `backy-read disk.img | backy-chunk -b /srv/backy/vm1 | backy-store -b /srv/backy/vm1 -t daily
+backy-read -b /srv/backy/vm1 --base last rbd:vms/vm1 | backy-chunk -b /srv/backy/vm1 | backy-store -b /srv/backy/vm1 -t daily
 backy-read -b /srv/backy/vm1 --base last /dev/vg0/vm1-snap | backy-chunk -b /srv/backy/vm1 | backy-store -b /srv/backy/vm1 -t daily
 zcat disk.gz | backy-read --size 10G - | backy-chunk > disk.tar`,
 	Flags: []cli.Flag{
 		&cli.StringFlag{Name: "base", Usage: "send only what differs from the revision `REV`; last is the newest that is fit, if there is one"},
+		&cli.BoolFlag{Name: "compare", Usage: "read everything and compare it with the base, also where it is known what has changed"},
+		&cli.BoolFlag{Name: "full", Usage: "read everything and send all of it; a snapshot that is made for it does not stay"},
+		&cli.BoolFlag{Name: "sweep", Usage: "read nothing; remove the snapshots of earlier reads of SOURCE that the job does not need any more"},
 		&cli.StringFlag{Name: "map", Usage: "a `FILE` that says what may have changed since the base"},
 		&cli.StringFlag{Name: "alloc", Usage: "a `FILE` that says where the disk holds data; the rest is zero"},
 		app.SizeFlag("size", "", "the `SIZE` of what comes on standard input, if that is a pipe"),
@@ -44,12 +59,23 @@ zcat disk.gz | backy-read --size 10G - | backy-chunk > disk.tar`,
 		&cli.BoolFlag{Name: "no-holes", Usage: "read holes too, in place of taking them for zero"},
 		&cli.BoolFlag{Name: "direct", Usage: "read past the page cache (O_DIRECT)"},
 		app.SizeFlag("limit-rate", "", "read at most `SIZE` bytes a second"),
+		&cli.StringFlag{Name: "freeze", Usage: "before the snapshot is made, run `CMD` by /bin/sh; it finds the snapshot's name in BACKY_SNAPSHOT"},
+		&cli.StringFlag{Name: "thaw", Usage: "after it is made, run `CMD`, whatever became of it"},
+		&cli.StringFlag{Name: "freeze-time", Value: schedule.FormatDuration(freeze.DefaultLimit), Usage: "how long each of them may take: a `TIME` such as 30s"},
+		&cli.StringFlag{Name: "freeze-vm", Usage: "have the snapshot made by who looks after the virtual machine `NAME`, asked through Consul (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN)"},
 	},
 	Progress: true,
 	Action:   run,
+	Grace:    grace,
 }
 
+// grace is how long it may take to remove the snapshot of a read that was interrupted.
+const grace = 5 * time.Second
+
 func run(ctx context.Context, c *app.Context) error {
+	if c.Bool("sweep") {
+		return sweep(ctx, c)
+	}
 	out, err := c.Output("a stream of extents")
 	if err != nil {
 		return err
@@ -63,7 +89,11 @@ func run(ctx context.Context, c *app.Context) error {
 	}
 	o := read.Options{
 		Out: out, Repo: r, Job: job, Base: c.String("base"), Block: c.Size("block"), Check: c.Int("check"),
-		NoHoles: c.Bool("no-holes"), Rate: c.Size("limit-rate"), Now: c.Now, Log: c.Log, Events: c.Events,
+		NoHoles: c.Bool("no-holes"), Rate: c.Size("limit-rate"), Full: c.Bool("full"), Compare: c.Bool("compare"),
+		Now: c.Now, Log: c.Log, Events: c.Events,
+	}
+	if o.Freeze, err = freezer(c); err != nil {
+		return err
 	}
 	for name, to := range map[string]*io.Reader{"map": &o.Map, "alloc": &o.Alloc} {
 		if path := c.String(name); path != "" {
@@ -82,6 +112,27 @@ func run(ctx context.Context, c *app.Context) error {
 		defer o.Disk.Close()
 	}
 	return read.Run(ctx, o)
+}
+
+// sweep removes what earlier reads have left.
+func sweep(ctx context.Context, c *app.Context) error {
+	_, job, err := c.Job()
+	if err != nil {
+		return err
+	}
+	var o read.Options
+	if c.Args().First() == "-" {
+		return app.Usagef("--sweep: standard input has no snapshots; name the SOURCE that was read")
+	}
+	if err := source(c, &o); err != nil {
+		return err
+	}
+	defer o.Disk.Close()
+	left, err := read.Sweep(ctx, job, o.Disk, o.Source, c.Log)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%d of what earlier reads of %s have left could not be removed; the next read tries again", left, o.Source)
+	}
+	return err
 }
 
 // source opens what is to be read.

@@ -15,6 +15,7 @@ import (
 	"backy/pkg/disk"
 	"backy/pkg/event"
 	"backy/pkg/extent"
+	"backy/pkg/freeze"
 	"backy/pkg/repo"
 )
 
@@ -33,24 +34,34 @@ type Options struct {
 	Base    string     // the revision to build on; "last" is the newest that is fit, if any; "" is none
 	Map     io.Reader  // a change map for that base, or nil
 	Alloc   io.Reader  // an allocation map, or nil
-	Block   int64      // bytes; 0 is the base's or the repository's
-	NoHoles bool       // read holes too
-	Rate    int64      // bytes a second at most; 0 is no limit
-	Check   int        // blocks that are read to check a map; 0 is none
+	Full    bool       // read everything, and build on nothing; a snapshot that is made for it does not stay
+	Compare bool       // read everything and compare it with the base, also where the disk knows what changed
+
+	Freeze  freeze.Freezer // around the making of a snapshot; nil: it is just made
+	Block   int64          // bytes; 0 is the base's or the repository's
+	NoHoles bool           // read holes too
+	Rate    int64          // bytes a second at most; 0 is no limit
+	Check   int            // blocks that are read to check a map; 0 is none
 	Now     func() time.Time
 	Random  func(n int64) int64 // below n; nil is a good one
 	Log     *slog.Logger
 	Events  *event.Writer
 }
 
-// Run reads the disk and writes the stream, and writes its end only when all was read that had to be.
+// Run reads the disk and writes the stream, and writes its end only when all was read that had to be. With a repository,
+// a disk that snapshots can be made of is read from one of its own: it is noted, then made, and stays until its revision is
+// superseded, for the next read to ask what has changed since. Where Run fails, it is removed.
 func Run(ctx context.Context, o Options) error {
 	if o.Random == nil {
 		o.Random = rand.Int64N
 	}
 	s := &stage{Options: o, id: repo.NewID(), start: o.Now()}
-	defer func() { s.session.Close() }()
-	return s.run(ctx)
+	defer s.close()
+	err := s.run(ctx)
+	if err != nil {
+		s.unsnap(ctx)
+	}
+	return err
 }
 
 // stage is one run.
@@ -65,29 +76,37 @@ type stage struct {
 	cursor  *blockmap.Cursor
 	session *repo.Session
 	marks   repo.Marks
-	change  extent.Map // by --map
-	alloc   extent.Map // by --alloc
-	mode    string     // full, compare, map
-	next    int64      // where the next map check goes on, a block
+	image   disk.Snapshotter // of which Disk is a snapshot of our own, once that is made; nil: none is to be made
+	snap    disk.Disk        // that snapshot
+	change  extent.Map       // by --map, or by the disk itself
+	alloc   extent.Map       // by --alloc
+	mode    string           // full, compare, map
+	next    int64            // where the next map check goes on, a block
 	before  disk.State
 	pool    *pool
 }
 
 func (s *stage) run(ctx context.Context) error {
-	if s.Disk != nil {
-		s.Size = s.Disk.Size()
-	}
-	if err := repo.CheckSize(s.Size); err != nil {
-		return fmt.Errorf("%s: %w", s.Source, err)
+	if err := s.check(); err != nil {
+		return err
 	}
 	s.host, _ = os.Hostname()
-	if err := s.findBase(ctx); err != nil {
+	if err := s.findBase(); err != nil {
 		return err
 	}
 	if err := s.parseMaps(); err != nil {
 		return err
 	}
-	if err := s.note(ctx, ""); err != nil {
+	if err := s.sweep(ctx); err != nil {
+		return err
+	}
+	if err := s.note(""); err != nil {
+		return err
+	}
+	if err := s.snapshot(ctx); err != nil {
+		return err
+	}
+	if err := s.askDisk(ctx); err != nil {
 		return err
 	}
 	if d, ok := s.Disk.(disk.Stater); ok {
@@ -116,14 +135,41 @@ func (s *stage) run(ctx context.Context) error {
 	if err := s.still(); err != nil {
 		return err
 	}
-	if err := s.note(ctx, s.mode); err != nil {
+	if err := s.note(s.mode); err != nil {
 		return err
 	}
 	return out.Close()
 }
 
+// check refuses what does not go together.
+func (s *stage) check() error {
+	if s.Disk != nil {
+		s.Size = s.Disk.Size()
+	}
+	if err := repo.CheckSize(s.Size); err != nil {
+		return fmt.Errorf("%s: %w", s.Source, err)
+	}
+	switch d, snapshots := s.Disk.(disk.Snapshotter); {
+	case s.Map != nil && (s.Full || s.Compare):
+		return errors.New("a change map saves reading what it leaves out, and everything is to be read: leave one of them away")
+	case s.Full && s.Compare:
+		return errors.New("a read is either full, and compared with nothing, or compared")
+	case !snapshots || fixed(s.Disk):
+	case s.Repo == nil:
+		s.Log.Warn("the image is read as it is, while it may be written to: name a snapshot, or a job with -b, for a backup of one moment", "source", s.Source)
+	case s.Map != nil || s.Alloc != nil:
+		return fmt.Errorf("%s is read from a snapshot that is made now, and a map tells of another one: name that, as in %s@SNAPSHOT", s.Source, s.Source)
+	default:
+		s.image = d
+	}
+	if s.Freeze != nil && s.image == nil {
+		return fmt.Errorf("nothing can be frozen for %s: no snapshot is made of it", s.Source)
+	}
+	return nil
+}
+
 // findBase finds the revision to build on and opens a session on it.
-func (s *stage) findBase(ctx context.Context) (err error) {
+func (s *stage) findBase() (err error) {
 	s.mode = repo.ReadFull
 	s.block = s.Block
 	if s.Repo == nil {
@@ -139,22 +185,29 @@ func (s *stage) findBase(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Base == "" {
-		return s.visit()
+		return s.visit(s.Repo.BlockSize)
 	}
 	base, err := s.job.Base(s.Base)
 	last := s.Base == "last" || s.Base == "latest"
 	switch {
 	case last && errors.Is(err, repo.ErrNoRevision):
 		s.Log.Info("there is no revision to build on; everything is read", "job", s.Job)
-		return s.visit()
+		return s.visit(s.Repo.BlockSize)
 	case err != nil:
 		return fmt.Errorf("find the base: %w", err)
 	case s.Block != 0 && s.Block != base.Block && last:
 		s.Log.Info("the last revision has blocks of another size; everything is read", "revision", base.ID, "block", base.Block)
-		return s.visit()
+		return s.visit(s.Block)
 	case s.Block != 0 && s.Block != base.Block:
 		return fmt.Errorf("the base has blocks of %d bytes, so --block %d cannot be had with it", base.Block, s.Block)
+	case s.Full:
+		return s.visit(base.Block)
 	}
+	return s.buildOn(base)
+}
+
+// buildOn opens a session on a base, and takes that for what the disk is compared with.
+func (s *stage) buildOn(base repo.Revision) error {
 	session, unregistered, err := s.Repo.Read(base)
 	if err == nil {
 		err = unregistered // the read has to be noted, so there is no going on without
@@ -172,8 +225,8 @@ func (s *stage) findBase(ctx context.Context) (err error) {
 	return s.blockSize(base.Block)
 }
 
-// visit opens a session without a base.
-func (s *stage) visit() error {
+// visit opens a session without a base. block is the block size if none was asked for.
+func (s *stage) visit(block int64) error {
 	session, unregistered, err := s.Repo.Visit()
 	if err == nil {
 		err = unregistered
@@ -182,7 +235,7 @@ func (s *stage) visit() error {
 	if err != nil {
 		return err
 	}
-	return s.blockSize(s.Repo.BlockSize)
+	return s.blockSize(block)
 }
 
 func (s *stage) blockSize(otherwise int64) error {
@@ -217,16 +270,15 @@ func (s *stage) parseMaps() (err error) {
 }
 
 // note tells the repository of the read: at its start, and with the mode at its end.
-func (s *stage) note(ctx context.Context, mode string) error {
+func (s *stage) note(mode string) error {
 	if s.job == nil {
 		return nil
 	}
 	n := repo.ReadNote{ID: s.id, Job: s.Job, Session: s.session.ID, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
-	if mode == "" {
-		if err := s.job.SweepReads(ctx, s.Source, nil, s.Log); err != nil {
-			return err
-		}
-	} else {
+	if s.image != nil {
+		n.Snapshot, n.Temporary = repo.SnapshotName(s.id), s.Full
+	}
+	if mode != "" {
 		n.Bytes, n.Cursor = s.pool.bytes.Load(), s.next
 	}
 	return s.Repo.NoteRead(n)

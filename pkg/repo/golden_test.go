@@ -101,6 +101,7 @@ func TestWrongRevisions(t *testing.T) {
 func FuzzReadNote(f *testing.F) {
 	f.Add(golden(f, "read"))
 	f.Add(ReadNote{Job: "vm1", Source: "a b", Start: start}.bytes())
+	f.Add(ReadNote{Job: "vm1", Source: "rbd:a/b", Start: start, Snapshot: "backy-x", Temporary: true}.bytes())
 	f.Fuzz(func(t *testing.T, text []byte) {
 		n, err := parseReadNote(text)
 		if err != nil {

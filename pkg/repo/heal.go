@@ -39,7 +39,7 @@ func (r *Repo) NewHealer() (*Healer, error) {
 		return nil, err
 	}
 	if err = os.Mkdir(r.path("tmp", h.id), 0o750); err == nil {
-		h.session, err = r.register(h.id, kindWriter, object.Name{})
+		h.session, err = r.register(h.id, kindWriter, object.Name{}, "")
 	}
 	if err != nil {
 		h.Close()

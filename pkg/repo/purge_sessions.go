@@ -25,7 +25,8 @@ type SessionInfo struct {
 	Since   time.Time `json:"since"`
 	Alive   bool      `json:"alive"` // its lock is held
 
-	root object.Name
+	root     object.Name
+	revision string // that a writer makes, or ""
 }
 
 func (s SessionInfo) String() string {
@@ -69,7 +70,7 @@ func (r *Repo) session(id string) (SessionInfo, error) {
 	if format := c.Get("format"); format != "1" {
 		return s, fmt.Errorf("format %q is not known to this version of backy", format)
 	}
-	s.Kind, s.Host, s.Command = c.Get("kind"), c.Get("host"), c.Get("command")
+	s.Kind, s.Host, s.Command, s.revision = c.Get("kind"), c.Get("host"), c.Get("command"), c.Get("revision")
 	if s.Kind != kindWriter && s.Kind != kindReader {
 		return s, fmt.Errorf("kind %q is not known to this version of backy", s.Kind)
 	}
@@ -80,6 +81,18 @@ func (r *Repo) session(id string) (SessionInfo, error) {
 	s.Since, _ = time.Parse(time.RFC3339, c.Get("since"))
 	s.Alive, err = r.isAlive(path)
 	return s, err
+}
+
+// making are the ids of the revisions that live writers make.
+func (r *Repo) making() (map[string]bool, error) {
+	list, err := r.Sessions()
+	ids := map[string]bool{}
+	for _, s := range list {
+		if s.Alive && s.revision != "" {
+			ids[s.revision] = true
+		}
+	}
+	return ids, err
 }
 
 // isAlive reports whether a file's lock is held; false where there is no file.

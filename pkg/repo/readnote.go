@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"backy/pkg/keyval"
@@ -22,10 +23,12 @@ type ReadNote struct {
 	Source   string
 	Host     string
 	Start    time.Time
-	Snapshot string // that was made for it, or ""
+	Snapshot string // that was made for it, which is SnapshotName(ID), or ""
 	Mode     string // full, compare, map; "" before the end
 	Bytes    int64  // read
 	Cursor   int64  // where the next map check goes on, a block
+
+	Temporary bool // the snapshot is of no use once the read's session has ended
 }
 
 // bytes is the text of the note.
@@ -38,6 +41,9 @@ func (n ReadNote) bytes() []byte {
 	p.Set("host", n.Host)
 	p.Set("start", n.Start.UTC().Format(timeForm))
 	p.Set("snapshot", n.Snapshot)
+	if n.Temporary {
+		p.Set("keep", "no")
+	}
 	if n.Mode != "" {
 		p.Set("read", n.Mode)
 		p.SetInt("read-bytes", n.Bytes)
@@ -95,51 +101,129 @@ func parseReadNote(text []byte) (ReadNote, error) {
 		}
 	}
 	n.Start = n.Start.UTC()
+	if n.Temporary = p.Get("keep") == "no"; err == nil && p.Has("keep") && !n.Temporary {
+		err = fmt.Errorf("keep: %q is not known to this version of backy", p.Get("keep"))
+	}
 	return n, err
 }
 
-// SweepReads removes the notes of earlier reads of this source by this job that nobody needs any more: whose revision is
-// superseded, or whose id is no revision's and whose session is over. What the note names beside, a snapshot, is given
-// to remove first; a failure keeps the note, and is only told.
-func (j *Job) SweepReads(ctx context.Context, source string, remove func(ReadNote) error, log *slog.Logger) error {
-	entries, err := os.ReadDir(j.repo.path("reads"))
-	if err != nil {
-		return fmt.Errorf("list reads: %w", err)
-	}
-	list, _, err := j.List()
-	if err != nil {
+// ForgetRead removes a note. One that names a snapshot is removed only once that is gone.
+func (r *Repo) ForgetRead(id string) error {
+	if err := CheckID(id); err != nil {
 		return err
+	}
+	return os.Remove(r.path("reads", id))
+}
+
+// SweepReads removes the notes of earlier reads of this source that nobody needs any more, and before each of them the
+// snapshot that it names, by remove. These are:
+//
+//   - the note of a revision of this job that is not its newest;
+//   - a temporary one whose session is over;
+//   - one of this job whose id is no revision's, whose session is over, and which no live writer makes a revision of.
+//
+// A note whose id is a revision of this job is this job's, whatever it says: the job may have been renamed. A failure keeps
+// the note, and is told; left is how many there were.
+func (j *Job) SweepReads(ctx context.Context, source string, remove func(snapshot string) error, log *slog.Logger) (left int, err error) {
+	over, err := j.overReads(source, func(id string, err error) {
+		left++
+		log.WarnContext(ctx, "the note of an earlier read stays", "read", id, "error", err)
+	})
+	for _, n := range over {
+		if err := context.Cause(ctx); err != nil {
+			return left, err
+		}
+		err := n.remove(remove)
+		if err == nil {
+			err = j.repo.ForgetRead(n.ID)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody else sweeps, too
+			left++
+			log.WarnContext(ctx, "the snapshot of an earlier read stays", "snapshot", n.Snapshot, "error", err)
+		}
+	}
+	return left, err
+}
+
+// remove removes the snapshot that the note names. No other than its own is touched, whatever it says.
+func (n ReadNote) remove(remove func(snapshot string) error) error {
+	switch {
+	case n.Snapshot == "":
+		return nil
+	case n.Snapshot != SnapshotName(n.ID):
+		return fmt.Errorf("the note of %s names the snapshot %.100q, which is not its own", n.ID, n.Snapshot)
+	case remove == nil:
+		return errors.New("snapshots of this source cannot be removed here")
+	}
+	return remove(n.Snapshot)
+}
+
+// overReads lists the notes of reads of a source that nobody needs any more. The order of the looks matters: a read ends
+// before the writer of its revision does, and that one after its commit.
+func (j *Job) overReads(source string, tell func(id string, err error)) (over []ReadNote, err error) {
+	notes, err := j.repo.readsOf(source, tell)
+	if err != nil || len(notes) == 0 {
+		return nil, err
+	}
+	list, broken, err := j.List()
+	if err != nil {
+		return nil, err
+	}
+	var orphans []ReadNote
+	for _, n := range notes {
+		i := slices.IndexFunc(list, func(r Revision) bool { return r.ID == n.ID })
+		unreadable := slices.ContainsFunc(broken, func(b Broken) bool { return filepath.Base(b.Path) == n.ID+revSuffix })
+		switch {
+		case i < 0 && (n.Job != j.Name || unreadable):
+			continue
+		case i >= 0 && i < len(list)-1:
+			over = append(over, n)
+			continue
+		case i >= 0 && !n.Temporary:
+			continue
+		}
+		switch ended, err := j.repo.Ended(n.Session); {
+		case err != nil:
+			tell(n.ID, err)
+		case ended && i < 0:
+			orphans = append(orphans, n)
+		case ended:
+			over = append(over, n)
+		}
+	}
+	if len(orphans) == 0 {
+		return over, nil
+	}
+	making, err := j.repo.making()
+	if err != nil {
+		tell(orphans[0].ID, err)
+		return over, nil
+	}
+	for _, n := range orphans {
+		if !making[n.ID] && gone(j.file(n.ID+revSuffix)) {
+			over = append(over, n)
+		}
+	}
+	return over, nil
+}
+
+// readsOf lists the notes of reads of a source.
+func (r *Repo) readsOf(source string, tell func(id string, err error)) (notes []ReadNote, err error) {
+	entries, err := os.ReadDir(r.path("reads"))
+	if err != nil {
+		return nil, fmt.Errorf("list reads: %w", err)
 	}
 	for _, e := range entries {
 		if !isID(e.Name()) {
 			continue
 		}
-		n, err := j.repo.ReadNote(e.Name())
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (n.Job != j.Name || n.Source != source) {
-			continue
-		}
-		over := false
-		if err == nil {
-			over, err = j.over(n, list)
-		}
-		if err == nil && over && remove != nil {
-			err = remove(n)
-		}
-		if err == nil && over {
-			err = os.Remove(filepath.Join(j.repo.path("reads"), n.ID))
-		}
-		if err != nil {
-			log.WarnContext(ctx, "the note of an earlier read stays", "read", e.Name(), "error", err)
+		switch n, err := r.ReadNote(e.Name()); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			tell(e.Name(), err)
+		case n.Source == source:
+			notes = append(notes, n)
 		}
 	}
-	return nil
-}
-
-func (j *Job) over(n ReadNote, list []Revision) (bool, error) {
-	for i, r := range list {
-		if r.ID == n.ID {
-			return i < len(list)-1, nil
-		}
-	}
-	return j.repo.Ended(n.Session)
+	return notes, nil
 }

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -395,35 +394,5 @@ func TestMountTable(t *testing.T) {
 		if err := checkMountTable(tt.table, "/srv/backy"); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.table, err)
 		}
-	}
-}
-
-func TestReadNotes(t *testing.T) {
-	j := newJob(t)
-	r, err := backup(t, j, "", content{"a"}, WriterOptions{}, nil)
-	r = must(t, r, err)
-	dead := ReadNote{ID: NewID(), Job: "vm1", Source: "disk", Start: start, Session: NewID(), Snapshot: "backy-x"}
-	current := ReadNote{ID: r.ID, Job: "vm1", Source: "disk", Start: start, Mode: ReadMap, Bytes: 7, Cursor: 9}
-	other := ReadNote{ID: NewID(), Job: "vm2", Source: "disk", Start: start}
-	for _, n := range []ReadNote{dead, current, other} {
-		if err := j.repo.NoteRead(n); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := j.repo.ReadNote(n.ID); err != nil || got != n {
-			t.Errorf("%+v came back as %+v, %v", n, got, err)
-		}
-	}
-	var removed []string
-	if err := j.SweepReads(ctx, "disk", func(n ReadNote) error { removed = append(removed, n.Snapshot); return nil }, quiet); err != nil {
-		t.Fatal(err)
-	}
-	if len(removed) != 1 || removed[0] != "backy-x" {
-		t.Errorf("removed %q", removed)
-	}
-	if _, err := j.repo.ReadNote(dead.ID); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the dead note: %v", err)
-	}
-	if _, err := j.repo.ReadNote(current.ID); err != nil {
-		t.Errorf("the newest revision's note: %v", err)
 	}
 }

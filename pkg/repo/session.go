@@ -21,7 +21,7 @@ const (
 
 // Session is one process at work in a repository. Its registration names the root that it builds on or reads, so that
 // purge keeps what is below it, also when the revision is forgotten meanwhile. The registration is locked as long as
-// the session lives, and outlives it: only purge removes it.
+// the session lives, and outlives it: only purge removes it. That of a writer also names the revision that it makes.
 type Session struct {
 	ID   string
 	repo *Repo
@@ -33,7 +33,7 @@ var ErrSessionEnded = errors.New("the session was ended by a purge")
 
 // register makes the registration in the session's staging directory and links it into sessions/ when it is whole,
 // durable and locked. From then on purge sees it.
-func (r *Repo) register(id, kind string, root object.Name) (*Session, error) {
+func (r *Repo) register(id, kind string, root object.Name, revision string) (*Session, error) {
 	var p keyval.Pairs
 	host, _ := os.Hostname()
 	p.SetInt("format", 1)
@@ -43,6 +43,9 @@ func (r *Repo) register(id, kind string, root object.Name) (*Session, error) {
 	p.Set("command", whoami())
 	p.Set("since", r.Now().UTC().Format(time.RFC3339))
 	p.Set("root", FormatRoot(root))
+	if revision != "" {
+		p.Set("revision", revision)
+	}
 
 	temp := r.path("tmp", id, "registration")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
@@ -121,7 +124,7 @@ func (r *Repo) reader(root object.Name, check func() error) (s *Session, unregis
 			}
 			return nil, nil, fmt.Errorf("register a session: %w", err)
 		}
-		s, err := r.register(id, kindReader, root)
+		s, err := r.register(id, kindReader, root, "")
 		if err != nil && gone(r.path("tmp", id)) {
 			continue // a purge took it for left over: once more, as another session
 		}

@@ -21,6 +21,9 @@ type WriterOptions struct {
 	MinFree float64 // share of the disk that stays free: below it nothing more is stored; 0 for no limit
 	Import  bool    // the revision was made elsewhere, and keeps its time and duration
 	Verify  bool    // objects are unpacked and checked against their names before they are stored
+
+	// Revision is the id of the revision to be, where it is known before Begin: then the note of its read is let alone.
+	Revision string
 }
 
 // Writer is the one session that stores a revision of a job. Its life: NewWriter, Begin, Put, Commit, Close.
@@ -135,7 +138,7 @@ func (w *Writer) Begin(baseID string, root object.Name, block int64) error {
 	}
 	w.block = block
 	var err error
-	if w.session, err = w.job.repo.register(w.id, kindWriter, root); err != nil {
+	if w.session, err = w.job.repo.register(w.id, kindWriter, root, w.Revision); err != nil {
 		return w.explain(err)
 	}
 	if baseID != "" {

@@ -73,6 +73,7 @@ func Run(ctx context.Context, o Options) (repo.Revision, error) {
 			return rev, err
 		}
 	}
+	w.Revision = rev.ID
 	o.Events.About("", rev.ID)
 	o.Events.Emit(event.Event{Kind: event.Started, Total: rev.Size})
 	if err := w.Begin(rev.Base, base, rev.Block); err != nil {
@@ -195,6 +196,9 @@ func takeNote(r *repo.Repo, job string, rev *repo.Revision) error {
 	rev.Source, rev.Host, rev.Snapshot, rev.Time = n.Source, n.Host, n.Snapshot, n.Start
 	if n.Mode == "" {
 		return fmt.Errorf("the read %s was noted, but not that it came to its end; nothing is committed", n.ID)
+	}
+	if n.Temporary {
+		rev.Snapshot = "" // it is about to go
 	}
 	rev.Read, rev.ReadBytes, rev.Cursor = n.Mode, n.Bytes, n.Cursor
 	return nil
