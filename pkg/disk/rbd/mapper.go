@@ -53,7 +53,7 @@ func (d *Image) NextData(off int64) (start, end int64, err error) {
 // know finds out what is in the window that byte off is in.
 func (d *Image) know(off int64) (err error) {
 	if d.mapper == nil {
-		if d.mapper, err = d.cluster.newMapper(d.img); err != nil {
+		if d.mapper, err = d.newMapper(); err != nil {
 			return err
 		}
 	}
@@ -85,20 +85,20 @@ func (d *Image) know(off int64) (err error) {
 	return nil
 }
 
-func (c *cluster) newMapper(img *rbd.Image) (*mapper, error) {
-	whole, err := c.mapped(img)
+func (d *Image) newMapper() (*mapper, error) {
+	facts, err := d.cluster.facts(d.was.id)
 	if err != nil {
 		return nil, err
 	}
-	period, err := period(img)
+	period, err := period(d.img)
 	if err != nil {
 		return nil, err
 	}
 	objects := int64(askedObjects)
-	if whole {
+	if facts[0].mapped {
 		objects = mappedObjects
 	}
-	return &mapper{whole: whole, window: objects * period, at: -1}, nil
+	return &mapper{whole: facts[0].mapped, window: objects * period, at: -1}, nil
 }
 
 // period is the number of bytes after which an image begins a new object, or, where it is striped, a new set of them.

@@ -16,12 +16,13 @@ import (
 	"backy/pkg/disk"
 )
 
-// Image is an image, or a snapshot of one, as a source. It is a disk.Disk, disk.Mapper, disk.Stater and disk.Deep.
+// Image is an image, or a snapshot of one, as a source. It is a disk.Disk, and all that
+// package disk has for sources beyond that, but a disk.Splicer.
 type Image struct {
 	cluster *cluster
 	img     *rbd.Image
 	size    int64
-	was     version // of the snapshot
+	was     version // of the snapshot; without one, none
 
 	open sync.RWMutex // held by each call, and for good by Close: under a call the library must not lose the image
 	done bool
@@ -31,10 +32,13 @@ type Image struct {
 }
 
 var (
-	_ disk.Disk   = (*Image)(nil)
-	_ disk.Mapper = (*Image)(nil)
-	_ disk.Stater = (*Image)(nil)
-	_ disk.Deep   = (*Image)(nil)
+	_ disk.Disk        = (*Image)(nil)
+	_ disk.Mapper      = (*Image)(nil)
+	_ disk.Stater      = (*Image)(nil)
+	_ disk.Deep        = (*Image)(nil)
+	_ disk.Snapshotter = (*Image)(nil)
+	_ disk.Fixed       = (*Image)(nil)
+	_ disk.Differ      = (*Image)(nil)
 )
 
 // version is what tells a snapshot from another one of its name.
