@@ -92,9 +92,6 @@ func run(ctx context.Context, c *app.Context) error {
 		NoHoles: c.Bool("no-holes"), Rate: c.Size("limit-rate"), Full: c.Bool("full"), Compare: c.Bool("compare"),
 		Now: c.Now, Log: c.Log, Events: c.Events,
 	}
-	if o.Freeze, err = freezer(c); err != nil {
-		return err
-	}
 	for name, to := range map[string]*io.Reader{"map": &o.Map, "alloc": &o.Alloc} {
 		if path := c.String(name); path != "" {
 			f, err := os.Open(path)
@@ -110,6 +107,9 @@ func run(ctx context.Context, c *app.Context) error {
 	}
 	if o.Disk != nil {
 		defer o.Disk.Close()
+	}
+	if o.Freeze, err = freezer(c, o); err != nil {
+		return err
 	}
 	return read.Run(ctx, o)
 }
