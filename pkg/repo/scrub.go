@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"strings"
 	"time"
 
 	"backy/pkg/keyval"
@@ -139,89 +138,3 @@ func (r *Repo) SaveScrubCursor(c *ScrubCursor) error {
 
 // LockScrub takes the lock of who moves the cursor, or fails with a *HeldError.
 func (r *Repo) LockScrub() (*Lock, error) { return r.lock("scrub", "the scrub of "+r.Base) }
-
-// Reports are kept in quarantine/<id>/: a file report.json and the evidence beside it.
-const reportFile = "report.json"
-
-// Quarantine is one report with its evidence.
-type Quarantine struct {
-	ID   string
-	repo *Repo
-}
-
-// Quarantine opens the report of an id, or of the beginning of one; ErrNoReport where there is none.
-func (r *Repo) Quarantine(id string) (Quarantine, error) {
-	ids, err := r.Quarantines()
-	if err != nil {
-		return Quarantine{}, err
-	}
-	var found []string
-	for _, have := range ids {
-		if strings.HasPrefix(have, id) && id != "" {
-			found = append(found, have)
-		}
-	}
-	if len(found) != 1 {
-		return Quarantine{}, fmt.Errorf("%w: %d have an id that begins with %q", ErrNoReport, len(found), id)
-	}
-	return Quarantine{found[0], r}, nil
-}
-
-// ErrNoReport is wrapped where a report does not exist.
-var ErrNoReport = errors.New("no such report")
-
-// NewQuarantine makes room for a report. Its directory is made when something is put there.
-func (r *Repo) NewQuarantine() Quarantine { return Quarantine{NewID(), r} }
-
-// Quarantines lists the ids of the reports.
-func (r *Repo) Quarantines() ([]string, error) {
-	entries, err := os.ReadDir(r.path("quarantine"))
-	if err != nil {
-		return nil, fmt.Errorf("list reports: %w", err)
-	}
-	var ids []string
-	for _, e := range entries {
-		if isID(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	return ids, nil
-}
-
-// Put keeps a file of evidence.
-func (q Quarantine) Put(name string, content []byte) error {
-	if err := os.Mkdir(q.Path(), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("keep evidence: %w", err)
-	}
-	path := q.Path() + "/" + name
-	temp := q.Path() + "/." + name
-	err := q.repo.Ops.WriteFile(temp, content, 0o640)
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		_ = os.Remove(temp)
-		return fmt.Errorf("keep evidence: %w", err)
-	}
-	return nil
-}
-
-// Write puts the report and makes all of it durable.
-func (q Quarantine) Write(report []byte) error {
-	err := q.Put(reportFile, report)
-	for _, d := range []string{q.Path(), q.repo.path("quarantine")} {
-		if err == nil {
-			err = q.repo.Ops.DirPath(d)
-		}
-	}
-	return err
-}
-
-// Path is the directory with the evidence.
-func (q Quarantine) Path() string { return q.repo.path("quarantine", q.ID) }
-
-// Read reads the report.
-func (q Quarantine) Read() ([]byte, error) { return os.ReadFile(q.Path() + "/" + reportFile) }
-
-// Delete removes the report with its evidence.
-func (q Quarantine) Delete() error { return os.RemoveAll(q.Path()) }

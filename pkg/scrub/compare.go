@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	maxDiffers  = 1000    // that are listed
-	maxEvidence = 16      // of which the blocks are kept
-	maxSample   = 1 << 20 // blocks
+	maxDiffers = 1000    // that are listed
+	maxSample  = 1 << 20 // blocks
 )
 
 // piece is a block to be compared with the source.
@@ -274,12 +273,12 @@ func (s *scrub) compared(r repo.Revision, p *piece) error {
 		return nil
 	}
 	s.differs = append(s.differs, repo.Range{Offset: offset, Length: length})
-	m := Mismatch{Range: repo.Range{Offset: offset, Length: length}, Source: hash(p.source), Backup: hash(p.name)}
+	m := Mismatch{Range: repo.Range{Offset: offset, Length: length}, Source: repo.HashOf(p.source), Backup: repo.HashOf(p.name)}
 	if len(s.report.Differs) >= maxDiffers {
 		s.report.DiffersMore++
 		return nil
 	}
-	if len(s.report.Differs) < maxEvidence {
+	if len(s.report.Differs) < repo.MaxEvidence {
 		if err := s.evidence(offset, p); err != nil {
 			s.Log.Warn("the evidence is not kept", "reason", err)
 		} else {
@@ -290,35 +289,12 @@ func (s *scrub) compared(r repo.Revision, p *piece) error {
 	return nil
 }
 
-func hash(name object.Name) string {
-	if name.IsZero() {
-		return "zero"
-	}
-	return name.String()
-}
-
 // evidence keeps both forms of a block, or of the revision's none where its chunk is bad.
 func (s *scrub) evidence(offset int64, p *piece) error {
-	enc, err := object.NewEncoder()
-	if err != nil {
-		return err
+	if p.name.IsZero() {
+		p.evidence = make([]byte, len(p.buf))
 	}
-	for name, content := range map[string][]byte{"source": p.buf, "backup": p.evidence} {
-		if name == "backup" && p.name.IsZero() {
-			content = make([]byte, len(p.buf))
-		}
-		if content == nil {
-			continue
-		}
-		frame, err := enc.Encode(nil, content)
-		if err == nil {
-			err = s.quarantine.Put(fmt.Sprintf("%d.%s.zst", offset, name), frame)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.quarantine.Evidence(offset, p.buf, p.evidence)
 }
 
 // still looks at the source before it is read. Where it may have changed since it was backed up, nothing is compared.

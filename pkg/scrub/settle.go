@@ -319,7 +319,7 @@ func (s *scrub) verdict(d damaged, now repo.State) {
 	if d.State.Trust == now.Trust && len(d.lost) == 0 && !(s.Source != nil && len(s.differs) > 0) {
 		return
 	}
-	s.report.Revisions = append(s.report.Revisions, Verdict{d.Job, d.ID, d.Time, d.State.Trust, now.Trust, now.Why, now.Damage})
+	s.report.Revisions = append(s.report.Revisions, Verdict{Job: d.Job, ID: d.ID, Time: d.Time, Was: d.State.Trust, Trust: now.Trust, Why: now.Why, Damage: now.Damage})
 }
 
 // decide makes of a revision's state what follows from what was read of it.
