@@ -109,12 +109,15 @@ func (d *Image) differ(list []rbd.SnapInfo, grain int64) (*differ, error) {
 		return nil, err
 	}
 	first, last := all[0], all[len(all)-1]
+	end := min(list[0].Size, list[len(list)-1].Size)
+	// Of what was cut off, up to a snapshot between the two, and grew again after it, the library's maps tell nothing.
+	shrunk := slices.ContainsFunc(list, func(s rbd.SnapInfo) bool { return s.Size < end })
 	p := &differ{
-		from: list[0].Name, grain: grain, end: min(int64(list[0].Size), d.size),
+		from: list[0].Name, grain: grain, end: int64(end),
 		whole: rbd.DisableWholeObject, window: period * askedObjects,
 		clone: last.overlap > 0, unlike: run{last.overlap, first.overlap},
 	}
-	if !slices.ContainsFunc(all, func(f facts) bool { return !f.mapped }) {
+	if !slices.ContainsFunc(all, func(f facts) bool { return !f.mapped }) && !shrunk {
 		p.whole, p.window = rbd.EnableWholeObject, period*mappedObjects
 	}
 	for p.window%p.grain != 0 {

@@ -148,9 +148,14 @@ func (c *cluster) explain(err error) error {
 }
 
 // look opens the image, or its snapshot, to be read. A watcher is not left on it, so a client that has its lock does not
-// notice.
+// notice. A snapshot whose map of objects is lost cannot be opened at once, only by way of the image.
 func (c *cluster) look() (*rbd.Image, error) {
-	img, err := rbd.OpenImageReadOnly(c.pool, c.Image, c.Snapshot)
+	img, err := rbd.OpenImageReadOnly(c.pool, c.Image, rbd.NoSnapshot)
+	if err == nil && c.Snapshot != "" {
+		if err = img.SetSnapshot(c.Snapshot); err != nil {
+			img.Close()
+		}
+	}
 	if number(err) == syscall.ENOENT {
 		return nil, c.notFound()
 	}

@@ -137,27 +137,15 @@ func TestClone(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			all := disktest.Content(1 << 20)
-			clone := func(t *testing.T, content []byte) rbd.Address {
-				s := snapshot(t, image(t, content, options...), "s")
-				rbdtest.RBD(t, "snap", "protect", s.String())
-				a := rbd.Address{Pool: "rbd", Image: name(t)}
-				rbdtest.RBD(t, append(append([]string{"clone"}, options...), s.String(), a.String())...)
-				t.Cleanup(func() {
-					remove(t, a)
-					rbdtest.RBD(t, "snap", "unprotect", s.String())
-				})
-				return a
-			}
-			a := clone(t, all)
+			a := clone(t, image(t, all, options...), options...)
 			write(t, a, bytes.Repeat([]byte{9}, 1000), 500000)
 			copy(all[500000:], bytes.Repeat([]byte{9}, 1000))
 			check(t, open(t, a), all)
 			check(t, open(t, snapshot(t, a, "t")), all)
 
 			// Zeroes hide what the parent has there.
-			const object = 64 << 10
 			want := bytes.Repeat([]byte{0xff}, 1<<20)
-			b := clone(t, want)
+			b := clone(t, image(t, want, options...), options...)
 			w, err := rbd.OpenTarget(b, 1<<20)
 			must(t, err)
 			for _, r := range []run{{100, 200}, {object, 2 * object}, {3*object - 1, 5*object + 1}, {9*object + 512, 10*object - 512}} {
