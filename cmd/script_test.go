@@ -25,7 +25,7 @@ import (
 //	write FILE OFFSET TEXT  writes into a file, which grows if need be; the offset may end in K or M
 //	flip FILE               flips one bit in the middle of a file
 //	[root]                  the condition that we are root
-//	$CEPH_CONF, $CEPH_ARGS  as they are outside
+//	$CEPH_CONF, $CEPH_ARGS, $CONSUL_HTTP_ADDR  as they are outside
 //	$PROJECT, $FREE_PORT    where the project is, and a port of 127.0.0.1 that nobody listens on
 func TestScripts(t *testing.T) { scripts(t, "script", "") }
 
@@ -55,7 +55,7 @@ func scripts(t *testing.T, folder, tags string) {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			e.Setenv("TZ", "UTC")
 			e.Setenv("PROJECT", project)
-			for _, name := range []string{"CEPH_CONF", "CEPH_ARGS"} {
+			for _, name := range []string{"CEPH_CONF", "CEPH_ARGS", "CONSUL_HTTP_ADDR"} {
 				if value := os.Getenv(name); value != "" {
 					e.Setenv(name, value)
 				}
