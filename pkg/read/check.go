@@ -3,7 +3,6 @@ package read
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"backy/pkg/blockmap"
@@ -13,14 +12,10 @@ import (
 	"backy/pkg/repo"
 )
 
-// errLies says that a map called a block unchanged or zero that is not.
-type errLies struct{ offset int64 }
-
-func (e *errLies) Error() string { return fmt.Sprintf("the block at byte %d is another", e.offset) }
-
 // checkMap reads some of the blocks that a map calls unchanged or zero and compares them with the base, or with zero.
-// If the map lies, everything is read in place of it: maps are hints, not truth. With k of N blocks wrong and n read, it
-// finds out with probability 1-(1-k/N)^n: this finds a broken map, not one lost write.
+// If the map lies, everything is read in place of it: maps are hints, not truth. And if it is a change map, and the disk is
+// one that does not change, those made by such maps before are distrusted. With k of N blocks wrong and n read, it finds out
+// with probability 1-(1-k/N)^n: this finds a broken map, not one lost write.
 func (s *stage) checkMap(ctx context.Context) error {
 	if s.Check == 0 || s.Stream != nil || s.mode != repo.ReadMap && s.alloc == nil {
 		return nil
@@ -43,18 +38,18 @@ func (s *stage) checkMap(ctx context.Context) error {
 			}
 		}
 	}
-	err := s.compare(ctx, s.sample(named, end), named, from)
-	var lie *errLies
-	if !errors.As(err, &lie) {
+	l, err := s.compare(ctx, s.sample(named, end), named, from)
+	if err != nil || l.first < 0 {
 		return err
 	}
-	s.Log.Warn("the map is wrong: a block that it leaves out is not as it says; everything is read in place of it", "source", s.Source, "offset", lie.offset)
-	s.alloc = nil
+	s.alloc, s.NoHoles = nil, true
 	if s.mode == repo.ReadMap {
 		s.mode = repo.ReadCompare
 	}
-	s.NoHoles = true
-	s.pool.fill()
+	if l.count > 0 && fixed(s.Disk) {
+		return s.distrust(ctx, l)
+	}
+	s.Log.Warn("the map is wrong: a block that it leaves out is not as it says; everything is read in place of it", "source", s.Source, "offset", l.first)
 	return nil
 }
 
@@ -109,9 +104,13 @@ func (s *stage) sample(named []extent.Run, end int64) []int64 {
 	return blocks
 }
 
-// compare reads blocks and returns an *errLies for the first that is not what the base has, or not zero where a change map
-// says so, or where, from a block on, an allocation map does.
-func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run, from int64) error {
+// compare reads blocks and finds those that are not what the base has, or not zero where a change map says so, or where,
+// from a block on, an allocation map does.
+func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run, from int64) (*lies, error) {
+	l := &lies{stage: s, first: -1, read: len(blocks)}
+	if s.Repo != nil {
+		l.evidence = s.Repo.NewQuarantine()
+	}
 	feed := func(ctx context.Context, yield func(*piece) bool) error {
 		return s.feeding(ctx, yield, func(f feeder) error {
 			for _, block := range blocks {
@@ -147,10 +146,10 @@ func (s *stage) compare(ctx context.Context, blocks []int64, named []extent.Run,
 		}
 		return nil
 	}
-	return parallel.Ordered(ctx, s.pool.workers, cap(s.pool.pieces), feed, work, func(b *piece) error {
+	return l, parallel.Ordered(ctx, s.pool.workers, cap(s.pool.pieces), feed, work, func(b *piece) error {
 		defer s.pool.put(b)
 		if !b.same && !b.unknown {
-			return &errLies{b.block * s.block}
+			l.note(ctx, b, from)
 		}
 		return nil
 	})

@@ -67,23 +67,24 @@ func Run(ctx context.Context, o Options) error {
 // stage is one run.
 type stage struct {
 	Options
-	id      string
-	start   time.Time
-	host    string
-	block   int64 // bytes
-	job     *repo.Job
-	base    *repo.Revision // nil: what is not read is zero
-	cursor  *blockmap.Cursor
-	session *repo.Session
-	marks   repo.Marks
-	image   disk.Snapshotter // of which Disk is a snapshot of our own, once that is made; nil: none is to be made
-	snap    disk.Disk        // that snapshot
-	change  extent.Map       // by --map, or by the disk itself
-	alloc   extent.Map       // by --alloc
-	mode    string           // full, compare, map
-	next    int64            // where the next map check goes on, a block
-	before  disk.State
-	pool    *pool
+	id       string
+	start    time.Time
+	host     string
+	block    int64 // bytes
+	job      *repo.Job
+	base     *repo.Revision // nil: what is not read is zero
+	cursor   *blockmap.Cursor
+	sessions []*repo.Session // the first is the one that is noted
+	marks    repo.Marks
+	image    disk.Snapshotter // of which Disk is a snapshot of our own, once that is made; nil: none is to be made
+	snap     disk.Disk        // that snapshot
+	asked    bool             // for it to be made
+	change   extent.Map       // by --map, or by the disk itself
+	alloc    extent.Map       // by --alloc
+	mode     string           // full, compare, map
+	next     int64            // where the next map check goes on, a block
+	before   disk.State
+	pool     *pool
 }
 
 func (s *stage) run(ctx context.Context) error {
@@ -219,7 +220,7 @@ func (s *stage) buildOn(base repo.Revision) error {
 	if err != nil {
 		return err
 	}
-	s.base, s.session, s.next = &base, session, base.Cursor
+	s.base, s.sessions, s.next = &base, append(s.sessions, session), base.Cursor
 	s.cursor = blockmap.NewCursor(pages, base.Map())
 	s.mode = repo.ReadCompare
 	return s.blockSize(base.Block)
@@ -231,10 +232,10 @@ func (s *stage) visit(block int64) error {
 	if err == nil {
 		err = unregistered
 	}
-	s.session = session
 	if err != nil {
 		return err
 	}
+	s.sessions = append(s.sessions, session)
 	return s.blockSize(block)
 }
 
@@ -274,7 +275,7 @@ func (s *stage) note(mode string) error {
 	if s.job == nil {
 		return nil
 	}
-	n := repo.ReadNote{ID: s.id, Job: s.Job, Session: s.session.ID, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
+	n := repo.ReadNote{ID: s.id, Job: s.Job, Session: s.sessions[0].ID, Source: s.Source, Host: s.host, Start: s.start, Mode: mode}
 	if s.image != nil {
 		n.Snapshot, n.Temporary = repo.SnapshotName(s.id), s.Full
 	}

@@ -43,6 +43,7 @@ func (s *stage) snapshot(ctx context.Context) error {
 	if s.image == nil {
 		return nil
 	}
+	s.asked = true
 	name := repo.SnapshotName(s.id)
 	make := func(ctx context.Context) (err error) {
 		s.snap, err = s.image.Snapshot(ctx, name)
@@ -81,18 +82,24 @@ func (s *stage) snapshot(ctx context.Context) error {
 // cluster is silent, and who interrupted it waits.
 const removeLimit = 3 * time.Second
 
-// unsnap removes the snapshot of a read that failed, and then its note. Where there was none yet, or it cannot be removed
-// now, the note stays, and the job's next read of this disk does both: it may be made yet by who was asked to.
+// unsnap removes the snapshot of a read that failed, and then its note. Where that does not work now, or it may be made yet
+// by who was asked to, the note stays, and the job's next read of this disk does it.
 func (s *stage) unsnap(ctx context.Context) {
-	if s.snap == nil {
+	if !s.asked {
 		return
 	}
-	_ = s.snap.Close()
-	s.snap = nil
+	made := s.snap != nil
+	if made {
+		_ = s.snap.Close()
+		s.snap = nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
 	name := repo.SnapshotName(s.id)
 	err := s.image.RemoveSnapshot(ctx, name)
+	if !made {
+		return
+	}
 	if err == nil {
 		err = s.Repo.ForgetRead(s.id)
 	}
@@ -106,7 +113,9 @@ func (s *stage) close() {
 	if s.snap != nil {
 		_ = s.snap.Close() // all was read, or that failed
 	}
-	s.session.Close()
+	for _, session := range s.sessions {
+		session.Close()
+	}
 }
 
 // askDisk asks the snapshot what has changed since the base's, if that is one of ours of the same disk. Where it cannot

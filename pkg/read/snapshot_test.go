@@ -23,12 +23,13 @@ import (
 // image is a source that snapshots are made of, and what is done with it.
 type image struct {
 	*repotest.Image
-	t testing.TB
-	f *repotest.Fixture
+	t     testing.TB
+	f     *repotest.Fixture
+	block int64 // of what is stored; 0 is the base's or the repository's
 }
 
 func newImage(t testing.TB, d *repotest.Disk) *image {
-	return &image{repotest.NewImage(d), t, repotest.New(t)}
+	return &image{Image: repotest.NewImage(d), t: t, f: repotest.New(t)}
 }
 
 // read reads it, as rbd:vms/vm1 if nothing else is said.
@@ -49,7 +50,7 @@ func (i *image) read(o read.Options) (*result, string, error) {
 // store makes a revision of what was read.
 func (i *image) store(r *result) (repo.Revision, error) {
 	var objects bytes.Buffer
-	err := chunk.Run(ctx, chunk.Options{In: bytes.NewReader(r.stream), Out: &objects, Repo: i.f.Repo, Job: i.f.Job.Name, Now: i.f.Now, Log: repotest.Quiet})
+	err := chunk.Run(ctx, chunk.Options{In: bytes.NewReader(r.stream), Out: &objects, Repo: i.f.Repo, Job: i.f.Job.Name, Block: i.block, Now: i.f.Now, Log: repotest.Quiet})
 	if err != nil {
 		return repo.Revision{}, err
 	}
@@ -164,10 +165,10 @@ func TestModes(t *testing.T) {
 		mode   string
 		says   string
 	}{
-		"by the map":       {mode: repo.ReadMap},
-		"a named base":     {o: read.Options{Base: "0"}, mode: repo.ReadMap},
-		"to be compared":   {o: read.Options{Compare: true}, mode: repo.ReadCompare},
-		"in full":          {o: read.Options{Full: true}, mode: repo.ReadFull},
+		"by the map":     {mode: repo.ReadMap},
+		"a named base":   {o: read.Options{Base: "0"}, mode: repo.ReadMap},
+		"to be compared": {o: read.Options{Compare: true}, mode: repo.ReadCompare},
+		"in full":        {o: read.Options{Full: true}, mode: repo.ReadFull},
 		"after one in full": {first: read.Options{Full: true}, mode: repo.ReadCompare,
 			says: "not read from a snapshot of this disk that was kept"},
 		"another image":       {o: read.Options{Source: "rbd:vms/vm2"}, mode: repo.ReadCompare, says: "not read from a snapshot of this disk"},
