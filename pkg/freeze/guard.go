@@ -13,8 +13,11 @@ type guard struct {
 	pipe *os.File // the end that we hold, and the freeze: it is over when both are, so that no thaw overtakes the freeze
 }
 
-// waiting is what a guard does. Who ends us by a signal to all of our service must not end it before.
+// waiting is what a guard does. Who ends us by a signal to all of our service must not end it before; so nothing is frozen
+// before it says that it is ready.
 const waiting = `trap '' HUP INT QUIT TERM
+echo ready
+exec > /dev/null
 read -r over && exit 0
 trap - HUP INT QUIT TERM
 exec /bin/sh -c "$1" < /dev/null`
@@ -33,11 +36,20 @@ func (h *Hooks) watch(s Snapshot) (*guard, error) {
 	cmd.Env = h.environment(s)
 	cmd.Stdin = read
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	said, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		write.Close()
 		return nil, err
 	}
-	return &guard{cmd, write}, nil
+	g := &guard{cmd, write}
+	if _, err := said.Read(make([]byte, len("ready\n"))); err != nil {
+		g.stop()
+		return nil, err
+	}
+	return g, nil
 }
 
 // stop tells the guard that it is not needed any more.
