@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +160,9 @@ func flags(c *app.Context, b *pipeline.Backup) {
 	}
 	if base := c.String("base"); base != "none" {
 		b.Base = base
+	}
+	if c.Bool("compare") {
+		b.Read = slices.DeleteFunc(b.Read, func(flag string) bool { return flag == "--full" }) // of full-always
 	}
 	for _, stage := range []struct {
 		to    *[]string

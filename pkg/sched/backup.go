@@ -87,7 +87,7 @@ func (b *backup) builtIn(ctx context.Context, dir string, o pipeline.Options) er
 		return err
 	}
 	b.since = pipeline.Look(p.Source)
-	if b.work.Compare && pipeline.Snapshots(p.Source) { // of a file all is compared
+	if b.work.Compare && pipeline.Snapshots(p.Source) && !b.config.Source.FullAlways { // else no map is used
 		p.Read = append(p.Read, "--compare")
 	}
 	// The job's config may be someone else's and know other tags; those of the schedule are right.
