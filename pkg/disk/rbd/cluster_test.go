@@ -4,12 +4,15 @@ package rbd_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"backy/pkg/disk/rbd"
 	"backy/pkg/disk/rbd/rbdtest"
@@ -93,29 +96,49 @@ func TestConfiguration(t *testing.T) {
 	must(t, open(t, a).Close())
 }
 
-// A cluster that is down is waited for, but not for ever; one that comes up again meanwhile has only been slow.
+// A cluster that is down is waited for, but not for ever, and not by who has no time for that; one that comes up again
+// meanwhile has only been slow.
 func TestClusterDown(t *testing.T) {
-	all := bytes.Repeat([]byte{1}, 1<<20)
-	a := image(t, all)
+	ones := bytes.Repeat([]byte{1}, 1<<20)
+	a := image(t, ones)
 	args := os.Getenv("CEPH_ARGS")
 	t.Cleanup(func() { rbdtest.Rig(t, "up") })
 
 	patient := open(t, a)
-	t.Setenv("CEPH_ARGS", args+" --rados_osd_op_timeout 2")
+	third := open(t, a)
+	t.Setenv("CEPH_ARGS", args+" --rados_osd_op_timeout 1 --rados_mon_op_timeout 1")
 	hasty := open(t, a)
 	rbdtest.Rig(t, "kill", "osd")
-	if _, err := hasty.ReadAt(make([]byte, 100), 0); err == nil || !strings.Contains(err.Error(), "the cluster has not answered in time") {
-		t.Errorf("read without an osd: %v", err)
+	var all sync.WaitGroup
+	for what, call := range map[string]func() error{
+		"read":     func() error { return second(hasty.ReadAt(make([]byte, 100), 0)) },
+		"snapshot": func() error { return second(hasty.Snapshot(t.Context(), "s")) },
+	} {
+		all.Go(func() {
+			if err := call(); err == nil || !strings.Contains(err.Error(), "the cluster has not answered in time") {
+				t.Errorf("%s without an osd: %v", what, err)
+			}
+		})
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := third.Snapshot(ctx, "t"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a snapshot without an osd, and without time: %v", err)
+	}
+	all.Wait()
 	done := make(chan error)
-	p := make([]byte, len(all))
+	p := make([]byte, len(ones))
 	go func() {
 		_, err := patient.ReadAt(p, 0)
 		done <- err
 	}()
 	rbdtest.Rig(t, "up")
-	if err := <-done; err != nil || !bytes.Equal(p, all) {
+	if err := <-done; err != nil || !bytes.Equal(p, ones) {
 		t.Errorf("read while the osd came up: %v", err)
+	}
+	must(t, third.Close()) // whose snapshot may have been made
+	for _, name := range []string{"s", "t"} {
+		must(t, patient.RemoveSnapshot(t.Context(), name))
 	}
 
 	t.Setenv("CEPH_ARGS", args+" --client_mount_timeout 2")

@@ -133,7 +133,7 @@ func (c *cluster) change(do func(*rbd.Image) error) error {
 		}
 	}
 	if err = cause(err); errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w for %s (to make and remove snapshots, its caps need `profile rbd` for the mon, and for pool %s)", err, c.name, c.Address.pool())
+		return fmt.Errorf("%w for %s (to make and remove snapshots, its caps need `profile rbd` for pool %s)", err, c.name, c.Address.pool())
 	}
 	return err
 }
