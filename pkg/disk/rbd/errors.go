@@ -18,7 +18,7 @@ func number(err error) syscall.Errno {
 }
 
 // errNoAnswer is in words what the cluster's silence is in numbers.
-var errNoAnswer = errors.New("the cluster has not answered in time (rados_osd_op_timeout, rados_mon_op_timeout); is it up?")
+var errNoAnswer = errors.New("the cluster has not answered in time (rados_osd_op_timeout, rados_mon_op_timeout); is it up, and has it space?")
 
 // cause is an error of Ceph's libraries as the operating system would say it, so that fs.ErrNotExist and the like are found
 // in it.
