@@ -20,7 +20,8 @@ import (
 // package disk has for sources beyond that, but a disk.Splicer.
 type Image struct {
 	cluster *cluster
-	img     *rbd.Image
+	img     *rbd.Image // for all but reads
+	reader  *reader
 	size    int64
 	was     version // of the snapshot; without one, none
 
@@ -57,6 +58,9 @@ func Open(a Address) (*Image, error) {
 	d := &Image{cluster: c}
 	if d.img, err = c.look(); err == nil {
 		d.size, d.was, err = c.see(d.img)
+	}
+	if err == nil {
+		d.reader, err = c.reader()
 	}
 	if err == nil && d.size == 0 {
 		err = errors.New("is empty: there is no disk in it")
@@ -111,11 +115,15 @@ func (d *Image) Close() error {
 	}
 	d.done = true
 	defer d.cluster.Close()
-	if d.img == nil {
-		return nil
+	var err error
+	if d.reader != nil {
+		err = d.reader.Close()
 	}
-	if err := d.img.Close(); err != nil {
-		return fmt.Errorf("close rbd:%s: %w", d.cluster.Address, cause(err))
+	if d.img != nil {
+		err = errors.Join(err, cause(d.img.Close()))
+	}
+	if err != nil {
+		return fmt.Errorf("close rbd:%s: %w", d.cluster.Address, err)
 	}
 	return nil
 }
@@ -175,19 +183,24 @@ var tail [512]byte
 
 // read fills p.
 func (d *Image) read(p []byte, off int64) (int, error) {
-	n, err := d.img.ReadAt(p, off)
+	n, err := d.reader.ReadAt(p, off)
 	if errors.Is(err, io.EOF) {
 		return n, disk.ErrShrunk
 	}
 	if err != nil || n == 0 || d.cluster.Snapshot != "" {
-		return n, cause(err)
+		return n, err
 	}
 	// What was cut off an image reads as zero.
 	end := p[max(0, n-len(tail)):n]
 	if !bytes.Equal(end, tail[:len(end)]) {
 		return n, nil
 	}
-	size, _, err := d.now()
+	size, err := int64(0), error(nil)
+	if d.reader.header != "" {
+		size, err = d.reader.sizeNow()
+	} else {
+		size, _, err = d.now()
+	}
 	if err == nil && size < off+int64(n) {
 		return int(max(0, size-off)), disk.ErrShrunk
 	}
