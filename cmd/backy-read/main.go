@@ -3,9 +3,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -111,7 +114,20 @@ func run(ctx context.Context, c *app.Context) error {
 	if o.Freeze, err = freezer(c, o); err != nil {
 		return err
 	}
-	return read.Run(ctx, o)
+	return unbroken(out, func() error { return read.Run(ctx, o) })
+}
+
+// unbroken lets f have its own end where out is a pipe that nobody reads any more: it has a snapshot to remove. Then the
+// process ends as it would have without.
+func unbroken(out *os.File, f func() error) error {
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	err := f()
+	signal.Stop(broken)
+	if errors.Is(err, syscall.EPIPE) {
+		_, _ = out.Write([]byte{0}) // ends us, if it is standard output
+	}
+	return err
 }
 
 // sweep removes what earlier reads have left.
