@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
 	"backy/pkg/read"
+	"backy/pkg/repo"
 	"backy/pkg/repo/repotest"
 )
 
@@ -52,5 +54,31 @@ func TestDepth(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// far is a disk that notes how much is read at once.
+type far struct {
+	*repotest.Disk
+	most atomic.Int64
+}
+
+func (d *far) Depth() int { return 4 }
+func (d *far) ReadAt(p []byte, off int64) (int, error) {
+	d.most.Store(max(d.most.Load(), int64(len(p))))
+	return d.Disk.ReadAt(p, off)
+}
+
+// Of a disk that waits for a network a block is read at once, in a comparison, too.
+func TestReadsWholeBlocks(t *testing.T) {
+	const large = 4 * block
+	f := repotest.New(t)
+	d := &far{Disk: filled(1, 3*large)}
+	i := &image{Image: repotest.NewImage(d.Disk), t: t, f: f, block: large}
+	i.backup(read.Options{Block: large})
+	r, err := run(t, f, nil, read.Options{Disk: d, Base: "last"})
+	must(t, err)
+	if r.note.Mode != repo.ReadCompare || len(r.list) > 0 || d.most.Load() != large {
+		t.Errorf("%+v; %d bytes at once", r.note, d.most.Load())
 	}
 }

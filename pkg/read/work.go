@@ -49,6 +49,7 @@ type pool struct {
 	*stage
 	pieces  chan *piece
 	workers int
+	deep    bool // each read of the disk takes time, however little is read
 	limiter *rate.Limiter
 	splicer disk.Splicer // nil: the disk or what is written to cannot
 	pipe    *os.File
@@ -58,6 +59,7 @@ type pool struct {
 func newPool(s *stage) *pool {
 	p := &pool{stage: s, workers: runtime.GOMAXPROCS(0)}
 	if d, ok := s.Disk.(disk.Deep); ok {
+		p.deep = true
 		p.workers = max(p.workers, min(d.Depth(), int(ahead/s.block)))
 	}
 	p.fill()
@@ -112,7 +114,10 @@ func (p *pool) read(ctx context.Context, b *piece) error {
 	}
 	step := limit
 	if p.mode == repo.ReadCompare && !b.base.IsZero() {
-		b.hash, step = sha256.New(), atOnce
+		b.hash = sha256.New()
+		if !p.deep {
+			step = atOnce
+		}
 	}
 	for at := int64(0); at < limit; {
 		part := b.buf[at:min(at+step, limit)]
