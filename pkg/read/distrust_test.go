@@ -114,6 +114,7 @@ func TestLies(t *testing.T) {
 		}
 		for _, by := range []string{"the disk", "--map"} {
 			t.Run(name+" by "+by, func(t *testing.T) {
+				t.Parallel()
 				i := newImage(t, alike(size))
 				past := i.past(repo.ReadFull, repo.ReadCompare, repo.ReadMap, repo.ReadMap)
 				old := i.Clone()
@@ -261,6 +262,7 @@ func TestDistrustGoesBack(t *testing.T) {
 		}, []int{0, 1}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			i := newImage(t, alike(12*block))
 			past := i.past(tt.past...)
 			if tt.judge != nil {

@@ -307,6 +307,35 @@ func TestInterrupted(t *testing.T) {
 	i.want()
 }
 
+// A read that overtakes another one makes its revision, and what that supersedes goes. The other one's snapshot stays, and
+// its base's is missed: it compares.
+func TestTwoAtOnce(t *testing.T) {
+	i := newImage(t, filled(1, 6*block))
+	i.backup(read.Options{})
+	i.WriteAt([]byte("both"), 2*block)
+	var overtaker repo.Revision
+	first, said, err := i.read(read.Options{Base: "last", Freeze: freezer(func(ctx context.Context, s freeze.Snapshot) error {
+		must(t, s.Make(ctx))
+		overtaker = i.backup(read.Options{Base: "last"})
+		left, err := read.Sweep(ctx, i.f.Job, i.Image, "rbd:vms/vm1", repotest.Quiet)
+		if err != nil || left > 0 || overtaker.Read != repo.ReadMap {
+			t.Errorf("%d left, %v; read: %s", left, err, overtaker.Read)
+		}
+		i.want(s.Name, snapshotOf(overtaker))
+		return nil
+	})})
+	must(t, err)
+	if first.note.Mode != repo.ReadCompare || !strings.Contains(said, "the base's snapshot is gone") {
+		t.Errorf("%+v; said %s", first.note, said)
+	}
+	rev, err := i.store(first)
+	must(t, err)
+	i.f.Want(rev, i.Disk)
+	_, err = read.Sweep(ctx, i.f.Job, i.Image, "rbd:vms/vm1", repotest.Quiet)
+	must(t, err)
+	i.want(snapshotOf(rev))
+}
+
 // The freezer decides who makes the snapshot, and when. If it fails, nothing is read; what may still come is noted.
 func TestFreeze(t *testing.T) {
 	refuses := errors.New("no")
