@@ -139,7 +139,7 @@ func TestObjectLost(t *testing.T) {
 	if unseen.Read != repo.ReadMap || unseen.Changed != 0 {
 		t.Errorf("by map it was read as %s, %d bytes changed", unseen.Read, unseen.Changed)
 	}
-	seen, read := j.backup(v.url())
+	seen, read := j.backup("--check", "64", v.url()) // all of them
 	says(t, read, "map", "wrong")
 	if seen.Read != repo.ReadCompare || seen.Base != full.ID || seen.Changed != 4<<20 {
 		t.Errorf("with a check it was read as %s, on %s, %d bytes changed", seen.Read, seen.Base, seen.Changed)
