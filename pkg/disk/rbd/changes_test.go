@@ -22,7 +22,7 @@ const object = 64 << 10 // of the images here
 var unmapped = []string{"--object-size", "64K", "--image-feature", "layering,exclusive-lock"}
 
 // take makes a snapshot of an image that is open and returns it.
-func take(t *testing.T, d disk.Disk, name string) disk.Disk {
+func take(t testing.TB, d disk.Disk, name string) disk.Disk {
 	t.Helper()
 	s, err := d.(disk.Snapshotter).Snapshot(t.Context(), name)
 	must(t, err)
@@ -119,6 +119,26 @@ func TestChanges(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkChanges asks what has changed in a sparse image of 1 TiB: 64 objects.
+func BenchmarkChanges(b *testing.B) {
+	l, m := live(b, create(b, 1<<40))
+	write := func() {
+		for i := range int64(64) {
+			m.write([]byte{1}, i<<34)
+		}
+	}
+	write()
+	take(b, l.Disk, "s")
+	write()
+	d := take(b, l.Disk, "t").(disk.Differ)
+	for b.Loop() {
+		list, err := d.Changes(b.Context(), "s", 4<<20)
+		if err != nil || len(list) != 64 {
+			b.Fatalf("%d changes, %v", len(list), err)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (m *machine) restore(snapshot string) {
 }
 
 // live is the image of a machine, and that.
-func live(t *testing.T, a rbd.Address) (disktest.Live, *machine) {
+func live(t testing.TB, a rbd.Address) (disktest.Live, *machine) {
 	t.Helper()
 	m := start(t, a)
 	image := a.String()
