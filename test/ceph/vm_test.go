@@ -45,7 +45,8 @@ type vm struct {
 	name   string
 	img    *rbd.Image
 	size   int64
-	object int64 // bytes
+	object int64  // bytes
+	spread uint64 // over how many objects its data is striped; 0 is not at all
 }
 
 // newVM makes an image of objects of 1<<order bytes.
@@ -74,6 +75,10 @@ func (v *vm) create(size int64, order uint64) {
 	o := rbd.NewRbdImageOptions()
 	defer o.Destroy()
 	must(v.t, o.SetUint64(rbd.ImageOptionOrder, order))
+	if v.spread > 0 {
+		must(v.t, o.SetUint64(rbd.ImageOptionStripeCount, v.spread))
+		must(v.t, o.SetUint64(rbd.ImageOptionStripeUnit, 64<<10))
+	}
 	must(v.t, rbd.CreateImage(v.io, v.name, uint64(size), o))
 	v.size, v.object = size, 1<<order
 	v.open()

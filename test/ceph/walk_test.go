@@ -29,7 +29,7 @@ var (
 func TestSoakWalk(t *testing.T) {
 	rounds := *walkRounds
 	if rounds == 0 {
-		rounds = soak(12, 400)
+		rounds = soak(40, 400)
 	}
 	seed := *walkSeed
 	if seed == 0 {
@@ -159,10 +159,14 @@ func (w *walk) anew() {
 	w.t.Helper()
 	w.remove()
 	order := 20 + w.rnd.Uint64N(4)
+	w.spread = 0
+	if w.chance(3) {
+		w.spread = 2 + w.rnd.Uint64N(4)
+	}
 	w.create(1+w.rnd.Int64N(100<<20), order)
 	w.others, w.from = nil, ""
 	clear(w.own)
-	w.say("anew, order %d, %d bytes", order, w.size)
+	w.say("anew, order %d, over %d, %d bytes", order, w.spread, w.size)
 }
 
 func (w *walk) changeSize() {
