@@ -101,9 +101,10 @@ func TestConfiguration(t *testing.T) {
 func TestClusterDown(t *testing.T) {
 	ones := bytes.Repeat([]byte{1}, 1<<20)
 	a := image(t, ones)
-	args := os.Getenv("CEPH_ARGS")
+	args := os.Getenv("CEPH_ARGS") + " --objecter_timeout 1 --objecter_tick_interval 0.5" // so that the library calls again soon
 	t.Cleanup(func() { rbdtest.Rig(t, "up") })
 
+	t.Setenv("CEPH_ARGS", args)
 	patient := open(t, a)
 	third := open(t, a)
 	t.Setenv("CEPH_ARGS", args+" --rados_osd_op_timeout 1 --rados_mon_op_timeout 1")
