@@ -16,7 +16,8 @@ import (
 )
 
 // Changes tells what has changed since an earlier snapshot, as disk.Differ says: by the maps that the cluster keeps of the
-// objects of all snapshots from that one to this, if it vouches for each, else by asking each object.
+// objects of all snapshots from that one to this, if it vouches for each, else by asking each object. Of the maps, some is
+// checked; where it is wrong, Changes fails.
 func (d *Image) Changes(ctx context.Context, from string, grain int64) (extent.Map, error) {
 	m, err := d.changes(ctx, from, grain)
 	if err != nil {
@@ -48,6 +49,9 @@ func (d *Image) changes(ctx context.Context, from string, grain int64) (extent.M
 		if err := p.ask(ctx, d.img, at, min(at+p.window, p.end)); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.doubt(ctx, p); err != nil {
+		return nil, err
 	}
 	// Without the earlier snapshot, what was discarded since then seems never to have been there.
 	again, err := d.since(from)
@@ -90,7 +94,8 @@ type differ struct {
 	whole   rbd.DiffWholeObject
 	clone   bool // what is not there may show what the parent has
 	unlike  run  // in one of the two this shows what the parent has, in the other it does not
-	window  int64
+	period  int64
+	window  int64 // whole periods
 	changes extent.Map
 }
 
@@ -114,7 +119,7 @@ func (d *Image) differ(list []rbd.SnapInfo, grain int64) (*differ, error) {
 	shrunk := slices.ContainsFunc(list, func(s rbd.SnapInfo) bool { return s.Size < end })
 	p := &differ{
 		from: list[0].Name, grain: grain, end: int64(end),
-		whole: rbd.DisableWholeObject, window: period * askedObjects,
+		whole: rbd.DisableWholeObject, period: period, window: period * askedObjects,
 		clone: last.overlap > 0, unlike: run{last.overlap, first.overlap},
 	}
 	if !slices.ContainsFunc(all, func(f facts) bool { return !f.mapped }) && !shrunk {
