@@ -6,6 +6,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -56,9 +57,21 @@ type Fixed interface {
 // differ between that snapshot and this disk, which is clipped to what both have: where they differ in size, the caller
 // knows what that means. grain, a power of two in bytes, is what the caller reads at least: the map need be no finer, so
 // that its size does not grow with the number of small changes. Where there is no such snapshot, it fails with
-// fs.ErrNotExist. What it says is a hint: it has been wrong in the field.
+// fs.ErrNotExist. What it says is a hint: it has been wrong in the field. Where the disk itself finds a part of it wrong, or
+// so it seems, it returns what it has with a *DoubtError.
 type Differ interface {
 	Changes(ctx context.Context, from string, grain int64) (extent.Map, error)
+}
+
+// DoubtError says of a change map that something that it calls unchanged seems to have changed, so that nothing in it is worth
+// much.
+type DoubtError struct {
+	Offset, Length int64 // bytes
+	Why            string
+}
+
+func (e *DoubtError) Error() string {
+	return fmt.Sprintf("the %d bytes from byte %d on, which it calls unchanged, seem to have changed: %s", e.Length, e.Offset, e.Why)
 }
 
 // Deep is a Disk that is read fastest with many reads in flight, because each of them waits for a network: Depth is how many.

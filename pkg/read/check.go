@@ -17,7 +17,7 @@ import (
 // one that does not change, those made by such maps before are distrusted. With k of N blocks wrong and n read, it finds out
 // with probability 1-(1-k/N)^n: this finds a broken map, not one lost write.
 func (s *stage) checkMap(ctx context.Context) error {
-	if s.Check == 0 || s.Stream != nil || s.mode != repo.ReadMap && s.alloc == nil {
+	if s.Check == 0 && s.doubt == nil || s.Stream != nil || s.mode != repo.ReadMap && s.alloc == nil {
 		return nil
 	}
 	var named []extent.Run
@@ -38,14 +38,18 @@ func (s *stage) checkMap(ctx context.Context) error {
 			}
 		}
 	}
-	l, err := s.compare(ctx, s.sample(named, end), named, from)
-	if err != nil || l.first < 0 {
+	l, err := s.compare(ctx, s.doubted(s.sample(named, end), named), named, from)
+	if err != nil || l.first < 0 && s.doubt == nil {
 		return err
 	}
-	s.alloc, s.NoHoles = nil, true
 	if s.mode == repo.ReadMap {
 		s.mode = repo.ReadCompare
 	}
+	if l.first < 0 {
+		s.Log.Warn("what has changed is in doubt; everything is read and compared", "source", s.Source, "error", s.doubt)
+		return nil
+	}
+	s.alloc, s.NoHoles = nil, true
 	if l.count > 0 && fixed(s.Disk) {
 		return s.distrust(ctx, l)
 	}
@@ -102,6 +106,20 @@ func (s *stage) sample(named []extent.Run, end int64) []int64 {
 	}
 	slices.Sort(blocks)
 	return blocks
+}
+
+// doubted adds to a sample what the disk itself thinks that its map is wrong about.
+func (s *stage) doubted(blocks []int64, named []extent.Run) []int64 {
+	if s.doubt == nil {
+		return blocks
+	}
+	for block := s.doubt.Offset / s.block; block < s.common() && block*s.block < s.doubt.Offset+s.doubt.Length; block++ {
+		if !slices.ContainsFunc(named, func(r extent.Run) bool { return clip(r, block, block+1).Count > 0 }) {
+			blocks = append(blocks, block)
+		}
+	}
+	slices.Sort(blocks)
+	return slices.Compact(blocks)
 }
 
 // compare reads blocks and finds those that are not what the base has, or not zero where a change map says so, or where,

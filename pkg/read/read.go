@@ -81,6 +81,7 @@ type stage struct {
 	asked    bool             // for it to be made
 	change   extent.Map       // by --map, or by the disk itself
 	alloc    extent.Map       // by --alloc
+	doubt    *disk.DoubtError // about the change map; nil is none
 	mode     string           // full, compare, map
 	next     int64            // where the next map check goes on, a block
 	before   disk.State

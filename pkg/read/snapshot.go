@@ -131,6 +131,9 @@ func (s *stage) askDisk(ctx context.Context) error {
 		return nil
 	}
 	change, err := differ.Changes(ctx, from, s.block)
+	if errors.As(err, &s.doubt) {
+		err = nil
+	}
 	if err == nil {
 		change, err = extent.NewMap(change, s.Size)
 	}

@@ -102,17 +102,23 @@ func TestFastDiffLies(t *testing.T) {
 	j.want(next, v.snap(ours(next)))
 }
 
-// One that is not found out makes a wrong revision. A scrub against the source sees that, and the next compare makes it right.
+// One that is not found out makes a wrong revision: as a file it is not checked if that is not wanted. A scrub against the
+// source sees it, and the next compare makes it right.
 func TestFastDiffLiesUnseen(t *testing.T) {
 	v, j, full := newBackup(t, "unseen", 16<<20)
 	v.snapshot("clean")
 	v.write(noise(v.rnd, 1<<20), 3<<20)
 	v.lie("clean")
-	wrong, _ := j.backup("--check", "0", v.url())
+	v.snapshot("by-hand")
+	lie, err := output(command(t, "rbd", "diff", "--whole-object", "--format=json", "--from-snap", ours(full), v.snap("by-hand")))
+	must(t, err)
+	path := filepath.Join(t.TempDir(), "map.json")
+	must(t, os.WriteFile(path, []byte(lie), 0o600))
+	wrong, _ := j.backup("--map", path, "--check", "0", "rbd:"+v.snap("by-hand"))
 	if wrong.Read != repo.ReadMap || wrong.Changed != 0 {
 		t.Fatalf("it was read as %s, %d bytes changed", wrong.Read, wrong.Changed)
 	}
-	scrub := command(t, "backy-scrub", "-b", j.dir(), "-r", wrong.ID, "-s", "rbd:"+v.snap(ours(wrong)))
+	scrub := command(t, "backy-scrub", "-b", j.dir(), "-r", wrong.ID, "-s", "rbd:"+v.snap("by-hand"))
 	if _, err := output(scrub); err == nil || scrub.ProcessState.ExitCode() != 3 {
 		t.Errorf("the scrub says %v", err)
 	}

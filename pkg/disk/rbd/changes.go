@@ -12,16 +12,17 @@ import (
 
 	"github.com/ceph/go-ceph/rbd"
 
+	"backy/pkg/disk"
 	"backy/pkg/extent"
 )
 
 // Changes tells what has changed since an earlier snapshot, as disk.Differ says: by the maps that the cluster keeps of the
 // objects of all snapshots from that one to this, if it vouches for each, else by asking each object. Of the maps, some is
-// checked; where it is wrong, Changes fails.
+// checked.
 func (d *Image) Changes(ctx context.Context, from string, grain int64) (extent.Map, error) {
 	m, err := d.changes(ctx, from, grain)
 	if err != nil {
-		return nil, fmt.Errorf("ask what differs between rbd:%s and its snapshot %s: %w", d.cluster.Address, from, err)
+		return m, fmt.Errorf("ask what differs between rbd:%s and its snapshot %s: %w", d.cluster.Address, from, err)
 	}
 	return m, nil
 }
@@ -50,15 +51,19 @@ func (d *Image) changes(ctx context.Context, from string, grain int64) (extent.M
 			return nil, err
 		}
 	}
-	if err := d.doubt(ctx, p); err != nil {
-		return nil, err
+	doubt := d.doubt(ctx, p)
+	if doubt != nil && !errors.As(doubt, new(*disk.DoubtError)) {
+		return nil, doubt
 	}
 	// Without the earlier snapshot, what was discarded since then seems never to have been there.
 	again, err := d.since(from)
 	if err == nil && again[0].Id != list[0].Id {
 		err = errors.New("the earlier one was removed, and made anew, meanwhile")
 	}
-	return p.changes, err
+	if err != nil {
+		return nil, err
+	}
+	return p.changes, doubt
 }
 
 // since lists the snapshots from an earlier one to the one that is read, by age.

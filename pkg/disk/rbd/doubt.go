@@ -4,11 +4,12 @@ package rbd
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"syscall"
 
 	"github.com/ceph/go-ceph/rbd"
+
+	"backy/pkg/disk"
 )
 
 // doubted is how many objects are asked themselves, of those that the cluster's maps call unchanged.
@@ -16,7 +17,8 @@ const doubted = 256
 
 // doubt asks some of the objects that are there, and that the cluster's maps call unchanged, whether they are. A rollback
 // gives an image the map of an older snapshot, which does not know what was undone, and the cluster vouches for it. With k of
-// N objects wrong and n asked, it finds out with probability 1-(1-k/N)^n. An object tells without being read.
+// N objects wrong and n asked, it finds out with probability 1-(1-k/N)^n: a *disk.DoubtError. An object tells without being
+// read; one that was written, and rolled back to what it was, says that it has changed.
 func (d *Image) doubt(ctx context.Context, p *differ) error {
 	if p.whole == rbd.DisableWholeObject {
 		return nil // all were asked
@@ -39,7 +41,7 @@ func (d *Image) doubt(ctx context.Context, p *differ) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case changed:
-			return fmt.Errorf("the cluster's maps are wrong: the object at byte %d has changed, and they say that it has not; was the image rolled back?", at)
+			return &disk.DoubtError{Offset: at, Length: min(p.period, p.end-at), Why: "the object says so, and the cluster's maps do not; was the image rolled back?"}
 		case err != nil:
 			return cause(err)
 		}
