@@ -13,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"backy/pkg/app/apptest"
 	"backy/pkg/repo/repotest"
 )
 
@@ -31,13 +32,8 @@ func TestScripts(t *testing.T) { scripts(t, "script", "") }
 
 // scripts runs the sessions of a folder with commands built with build tags.
 func scripts(t *testing.T, folder, tags string) {
-	root := t.TempDir()
-	bin := filepath.Join(root, "bin")
-	must(t, os.Mkdir(bin, 0o755))
-	if out, err := exec.Command("go", "build", "-tags", tags, "-o", bin, "backy/cmd/...").CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
-	for _, dir := range []string{root, filepath.Dir(root)} { // for who is not root, too
+	root, bin := t.TempDir(), apptest.Build(t, tags)
+	for _, dir := range []string{root, bin, filepath.Dir(root)} { // for who is not root, too
 		must(t, os.Chmod(dir, 0o755))
 	}
 	project, err := filepath.Abs("..")

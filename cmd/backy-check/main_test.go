@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,35 +13,17 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"backy/pkg/app"
+	"backy/pkg/app/apptest"
 	"backy/pkg/repo"
 )
 
 // The scripts in testdata are sessions with the command, at the time that $NOW says; without it, at the real one.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"backy-check": func() {
-		now := time.Now
-		if text := os.Getenv("NOW"); text != "" {
-			now = func() time.Time { return parse(text) }
-		}
-		os.Exit(app.Run(context.Background(), command, app.Process{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: now}))
-	}})
-}
-
-func parse(text string) time.Time {
-	t, err := time.Parse("2006-01-02T15:04", text)
-	if err != nil {
-		panic(err)
-	}
-	return t
+	testscript.Main(m, map[string]func(){"backy-check": apptest.Main(command)})
 }
 
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy", "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-scrub")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
+	bin := apptest.Build(t, "", "backy", "backy-read", "backy-chunk", "backy-store", "backy-scrub")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -60,7 +41,7 @@ func TestScripts(t *testing.T) {
 // be read.
 func revision(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
-	rev := repo.Revision{ID: repo.NewID(), Time: parse(args[1]), Source: "file:/x", Host: "here", Size: repo.DefaultBlock, Block: repo.DefaultBlock, Read: repo.ReadFull}
+	rev := repo.Revision{ID: repo.NewID(), Time: apptest.Time(args[1]), Source: "file:/x", Host: "here", Size: repo.DefaultBlock, Block: repo.DefaultBlock, Read: repo.ReadFull}
 	rev.State = repo.State{Tags: []string{}, Trust: repo.Trusted}
 	text := rev.Bytes()
 	for _, word := range args[2:] {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,24 +11,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"backy/pkg/app"
+	"backy/pkg/app/apptest"
 	"backy/pkg/repo"
 )
 
 // The scripts in testdata are sessions with the command, at the time that $NOW says.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"backy-expire": func() {
-		now := func() time.Time { return parse(os.Getenv("NOW")) }
-		os.Exit(app.Run(context.Background(), command, app.Process{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: now}))
-	}})
-}
-
-func parse(text string) time.Time {
-	t, err := time.Parse("2006-01-02T15:04", text)
-	if err != nil {
-		panic(err)
-	}
-	return t
+	testscript.Main(m, map[string]func(){"backy-expire": apptest.Main(command)})
 }
 
 func TestScripts(t *testing.T) {
@@ -56,7 +44,7 @@ func id(at string) string {
 // whose .rev cannot be read, and "stateless" one whose state cannot.
 func revision(ts *testscript.TestScript, _ bool, args []string) {
 	dir, at := ts.MkAbs(args[0]), args[1]
-	rev := repo.Revision{ID: id(at), Time: parse(at), Source: "file:/x", Host: "here", Size: repo.DefaultBlock, Block: repo.DefaultBlock, Read: repo.ReadFull}
+	rev := repo.Revision{ID: id(at), Time: apptest.Time(at), Source: "file:/x", Host: "here", Size: repo.DefaultBlock, Block: repo.DefaultBlock, Read: repo.ReadFull}
 	rev.State = repo.State{Tags: []string{}, Trust: repo.Trusted}
 	text, state := rev.Bytes(), []byte(nil)
 	for _, word := range args[2:] {

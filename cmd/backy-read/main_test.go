@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"backy/pkg/app"
+	"backy/pkg/app/apptest"
 	"backy/pkg/repo"
 )
 
@@ -18,11 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-restore")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
+	bin := apptest.Build(t, "", "backy-chunk", "backy-store", "backy-restore")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

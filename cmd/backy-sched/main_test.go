@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"backy/pkg/app/apptest"
 )
 
 // The scripts in testdata are sessions with the daemon as it is installed, with real disks, processes and a bus of its own.
@@ -24,11 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy", "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-scrub", "backy/cmd/backy-expire")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
+	bin := apptest.Build(t, "", "backy", "backy-read", "backy-chunk", "backy-store", "backy-scrub", "backy-expire")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,23 +11,17 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"backy/pkg/app"
+	"backy/pkg/app/apptest"
 	"backy/pkg/repo"
 )
 
 // The scripts in testdata are sessions with the command; the backups are made by the stages, built from the source.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"backy-scrub": func() {
-		os.Exit(app.Run(context.Background(), command, app.Process{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}))
-	}})
+	testscript.Main(m, map[string]func(){"backy-scrub": apptest.Main(command)})
 }
 
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy", "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-restore", "backy/cmd/backy-scrub")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
+	bin := apptest.Build(t, "", "backy", "backy-read", "backy-chunk", "backy-store", "backy-restore", "backy-scrub")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

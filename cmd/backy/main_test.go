@@ -3,11 +3,12 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"backy/pkg/app/apptest"
 )
 
 // The scripts in testdata are sessions with the commands as they are installed: backy is this test binary, and the others
@@ -17,11 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin, "backy/cmd/backy-read", "backy/cmd/backy-chunk", "backy/cmd/backy-store", "backy/cmd/backy-restore", "backy/cmd/backy-scrub")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the stages: %v\n%s", err, out)
-	}
+	bin := apptest.Build(t, "", "backy-read", "backy-chunk", "backy-store", "backy-restore", "backy-scrub")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

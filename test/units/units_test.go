@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"backy/pkg/app/apptest"
 )
 
 const source = "../../scripts/systemd"
@@ -104,10 +106,7 @@ func TestExposure(t *testing.T) {
 // The commands are tried as they stand in the units, but with a repository and programs of our own.
 func TestCommands(t *testing.T) {
 	dir := t.TempDir()
-	bin, base, conf := filepath.Join(dir, "bin"), filepath.Join(dir, "srv"), filepath.Join(dir, "backy.conf")
-	if out, err := exec.Command("go", "build", "-o", bin+"/", "backy/cmd/...").CombinedOutput(); err != nil {
-		t.Fatalf("build the commands: %v\n%s", err, out)
-	}
+	bin, base, conf := apptest.Build(t, ""), filepath.Join(dir, "srv"), filepath.Join(dir, "backy.conf")
 	write := func(path, text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o640); err != nil {

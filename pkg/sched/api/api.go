@@ -17,22 +17,11 @@ import (
 	"backy/pkg/sched"
 )
 
-// Control is the daemon, as far as the server asks it and tells it what to do. Its methods are called from many
-// goroutines at once, and answer from memory; Reload alone may take its time.
-type Control interface {
+// State is what the daemon tells of itself. Its methods are called from many goroutines at once, and answer from memory.
+type State interface {
 	// Status tells of the jobs whose names match filter (nil: all), those that are only a directory with revisions
 	// among them, by name.
 	Status(filter *regexp.Regexp) []sched.JobStatus
-
-	// Run has a job run as soon as a worker is free; sched.ErrNoJob where the configuration does not have it.
-	Run(job string) error
-
-	// RunAll does that with all jobs.
-	RunAll()
-
-	// Reload reads the configuration again. Where that is wrong, the error is a config.Mistakes, and the one before holds.
-	// Any other error says what of it cannot be had.
-	Reload() error
 
 	// Config is the configuration that holds. It is not to be changed.
 	Config() *config.Daemon
@@ -46,6 +35,21 @@ type Control interface {
 	// Verified is when that part of the repository was last read back whose last time is longest ago; zero where a part
 	// never was.
 	Verified() time.Time
+}
+
+// Control is the daemon, as far as the server asks it and tells it what to do, from many goroutines at once.
+type Control interface {
+	State
+
+	// Run has a job run as soon as a worker is free; sched.ErrNoJob where the configuration does not have it.
+	Run(job string) error
+
+	// RunAll does that with all jobs.
+	RunAll()
+
+	// Reload reads the configuration again, which may take its time. Where that is wrong, the error is a config.Mistakes,
+	// and the one before holds. Any other error says what of it cannot be had.
+	Reload() error
 }
 
 // Options are what a Server is made of.

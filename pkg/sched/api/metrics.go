@@ -17,22 +17,22 @@ import (
 const maxScrapes = 4
 
 // metrics answers Prometheus.
-func metrics(control Control, now func() time.Time, log *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(registry(control, now), promhttp.HandlerOpts{
+func metrics(state State, now func() time.Time, log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(registry(state, now), promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	})
 }
 
-func registry(control Control, now func() time.Time) *prometheus.Registry {
+func registry(state State, now func() time.Time) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{control, now}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(&collector{state, now}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
 // collector asks the daemon each time that it is asked.
 type collector struct {
-	control Control
-	now     func() time.Time
+	state State
+	now   func() time.Time
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -71,7 +71,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	for _, j := range c.control.Status(nil) {
+	for _, j := range c.state.Status(nil) {
 		gauge(jobRevisions, float64(j.LocalRevs), j.Job)
 		gauge(jobDistrusted, float64(j.Distrusted), j.Job)
 		gauge(jobReports, float64(len(j.ProblemReports)), j.Job)
@@ -87,7 +87,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		gauge(jobLate, late, j.Job)
 		gauge(jobRow, float64(j.Failures), j.Job)
 	}
-	for _, f := range c.control.Figures() {
+	for _, f := range c.state.Figures() {
 		to <- prometheus.MustNewConstMetric(jobFailures, prometheus.CounterValue, float64(f.Failures), f.Job)
 		if f.Revision {
 			gauge(jobDuration, f.Duration.Seconds(), f.Job)
@@ -96,12 +96,12 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 			gauge(jobStored, float64(f.Stored), f.Job)
 		}
 	}
-	for _, q := range c.control.Queue() {
+	for _, q := range c.state.Queue() {
 		gauge(waiting, float64(q.Waiting), q.Pool, q.Lane)
 		gauge(running, float64(q.Running), q.Pool, q.Lane)
 	}
 	age := math.Inf(1)
-	if at := c.control.Verified(); !at.IsZero() {
+	if at := c.state.Verified(); !at.IsZero() {
 		age = max(0, c.now().Sub(at).Seconds())
 	}
 	gauge(verification, age)
