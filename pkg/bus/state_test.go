@@ -102,14 +102,7 @@ func damaged(t *testing.T, pattern string, before int, damage func([]byte) []byt
 		}
 	}
 
-	var log words
-	o := options(dir)
-	o.Log = log.logger()
-	b, err := Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b, log := openLogged(t, dir)
 	kept := all(t, b, EventFilter{})
 	if said := log.String(); !strings.Contains(said, "was damaged") && len(kept) < 10 {
 		t.Errorf("%d of 10 are kept, and it says %q", len(kept), said)
