@@ -33,7 +33,7 @@ func TestDocumented(t *testing.T) {
 		{"DELETE", "/v1/kv/zip", "secret", "", 200, "true"},
 		{"DELETE", "/v1/kv/zip", "secret", "", 200, "true"},
 		{"DELETE", "/v1/kv/web?recurse", "secret", "", 200, "true"},
-		{"GET", "/v1/kv/?keys", "secret", "", 404, ""},
+		{"GET", "/v1/kv/nothing?keys", "secret", "", 404, ""},
 		{"GET", "/v1/kv/zip", "", "", 403, "Permission denied"},
 		{"PUT", "/v1/kv/zip", "guess", "x", 403, "ACL not found"},
 	} {
