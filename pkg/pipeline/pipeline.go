@@ -39,7 +39,7 @@ type Options struct {
 	Stdout io.Writer // of the last stage; nil is /dev/null, and an *os.File is written to by the stage itself
 
 	// Stderr gets what all stages say there, whole lines at a time; nil drops it. What a stage says after it was told to
-	// end is left out: the reason is what another stage has said.
+	// end is left out, unless it is the one that failed by itself: the reason is what another stage has said.
 	Stderr io.Writer
 
 	// Events is called with each event of each stage, one at a time; each stage has descriptor 3 to write them to then.
@@ -105,6 +105,7 @@ type pipeline struct {
 type child struct {
 	Stage
 	cmd   *exec.Cmd
+	said  *lines        // nil: nobody listens, or the stage speaks for itself
 	ended chan struct{} // closed when err and cmd.ProcessState are set
 	err   error         // of cmd.Wait
 
@@ -133,7 +134,21 @@ func (p *pipeline) run(ctx context.Context, stages []Stage) error {
 	case <-p.failed:
 	}
 	p.end()
-	return p.verdict(context.Cause(ctx))
+	err := p.verdict(context.Cause(ctx))
+	if failure := (*Failure)(nil); errors.As(err, &failure) {
+		p.explain(failure)
+	}
+	return err
+}
+
+// explain passes on what the stage that failed by itself said late: it may have been told to end, because another one had
+// failed of that, before its words had come through.
+func (p *pipeline) explain(f *Failure) {
+	for _, c := range p.children {
+		if c.Name == f.Stage && c.said != nil && len(c.said.kept) > 0 {
+			c.said.say(c.said.kept)
+		}
+	}
 }
 
 // end tells all stages that still run to end, and waits until all have, and with them what they have started.
@@ -260,14 +275,13 @@ func pipe() (read, write *os.File, err error) {
 // launch starts one stage, and what listens to it.
 func (p *pipeline) launch(s Stage, cmd *exec.Cmd) error {
 	c := &child{Stage: s, cmd: cmd, ended: make(chan struct{})}
-	var said *lines
 	switch {
 	case p.o.Stderr == nil:
 	case p.o.Outlive:
 		cmd.Stderr = p.o.Stderr
 	default:
-		said = &lines{mu: &p.mu, w: p.o.Stderr, over: c.told}
-		cmd.Stderr = said
+		c.said = &lines{mu: &p.mu, w: p.o.Stderr, late: c.told}
+		cmd.Stderr = c.said
 	}
 	var heard, tell *os.File
 	if p.o.Events != nil {
@@ -287,8 +301,8 @@ func (p *pipeline) launch(s Stage, cmd *exec.Cmd) error {
 	}
 	go func() {
 		err := cmd.Wait()
-		if said != nil {
-			said.flush()
+		if c.said != nil {
+			c.said.flush()
 		}
 		if heard != nil { // what is in the pipe can be read; but nobody waits for a grandchild that kept it open
 			_ = heard.SetReadDeadline(time.Now().Add(time.Second))

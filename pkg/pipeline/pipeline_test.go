@@ -283,3 +283,13 @@ func TestWhoWasToldToEndIsNotHeard(t *testing.T) {
 		t.Errorf("%v: %q", err, said.String())
 	}
 }
+
+func TestWhoFailedByItselfIsHeardThoughItIsLate(t *testing.T) {
+	// The first stage ends its output without an end, and the second one fails of that before the first has said why.
+	late := `trap 'echo the reason >&2; exit 4' TERM; exec >/dev/null; while :; do sleep 0.01; done`
+	var said bytes.Buffer
+	err := Run(t.Context(), sh(late, "cat; echo a consequence >&2; exit 1"), Options{Stderr: &said})
+	if err == nil || err.Error() != "a failed with exit code 4" || !strings.HasSuffix(said.String(), "the reason\n") {
+		t.Errorf("%v; said %q", err, said.String())
+	}
+}

@@ -92,8 +92,9 @@ func first(a, b *Failure) *Failure {
 type lines struct {
 	mu   *sync.Mutex
 	w    io.Writer
-	over func() bool // whether nobody wants to hear it any more
+	late func() bool // whether the stage was told to end
 	part []byte
+	kept []byte // what came late: of a stage that failed by itself it is the reason
 }
 
 // maxLine is what is kept of a line that does not end.
@@ -121,9 +122,14 @@ func (l *lines) flush() {
 }
 
 func (l *lines) pass(p []byte) {
-	if l.over() {
+	if l.late() {
+		l.kept = append(l.kept, p[:min(len(p), maxLine-min(len(l.kept), maxLine))]...)
 		return
 	}
+	l.say(p)
+}
+
+func (l *lines) say(p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, _ = l.w.Write(p) // if there is nobody to tell, the work goes on
