@@ -38,7 +38,7 @@ more. Snapshots that others made are never touched.
 
 With --base, all is read and only what differs from that revision is sent; with --map too, only what the map says
 has changed is read. A map is a hint: some of the blocks that it leaves out are read and compared, and if it lies,
-everything is read. A map comes from one of
+everything is read. So it is where the base is last, and the newest revision is no base. A map comes from one of
   rbd diff --from-snap OLD --format=json POOL/IMAGE@NEW
   nbdinfo --map=qemu:dirty-bitmap:NAME --json URI
 An allocation map (--alloc), for a disk that cannot tell its holes, from one of

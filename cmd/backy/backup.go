@@ -38,9 +38,10 @@ where the job has none, by daily, weekly and monthly.
 
 This is backy-read | backy-chunk | backy-store; the flags are theirs. All of SOURCE is read, but only
 what differs from the newest revision is compressed and stored; with --map, only what the map names is
-read. Of an image of Ceph a snapshot is made, and only what changed since the last one's is read. --freeze
-and --thaw are run around that; the config has them as freeze, thaw and freeze-time, and full-always. One line of JSON that describes the new revision goes to standard output. Where a stage finds
-that what it built on went away meanwhile, all is run again, once.
+read, unless the newest revision is distrusted. Of an image of Ceph a snapshot is made, and only what
+changed since the last one's is read. --freeze and --thaw are run around that; the config has them as
+freeze, thaw and freeze-time, and full-always. One line of JSON that describes the new revision goes to
+standard output. Where a stage finds that what it built on went away meanwhile, all is run again, once.
 
 Afterwards a sample of what was stored is read back and compared with SOURCE, or with its snapshot, where
 it did not change meanwhile, and the newest distrusted revision of the job is verified, once. If either finds damage, the

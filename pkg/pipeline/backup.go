@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"backy/pkg/event"
 )
@@ -52,7 +54,7 @@ func (b *Backup) stages() ([]Stage, error) {
 }
 
 // Run makes the backup. Where a stage asks for it (exit code 75: what it built on went away meanwhile), all is run again,
-// once. The event is that of the commit; nil where there was none. o.Events gets what the stages tell, but of a failure
+// once, and without a change map. The event is that of the commit; nil where there was none. o.Events gets what the stages tell, but of a failure
 // only what the stage tells that failed by itself. The error is that of the function Run.
 func (b *Backup) Run(ctx context.Context, o Options) (committed *event.Event, err error) {
 	stages, err := b.stages()
@@ -69,6 +71,11 @@ func (b *Backup) Run(ctx context.Context, o Options) (committed *event.Event, er
 	}
 	if b.Again != nil {
 		b.Again(failure.Stage)
+	}
+	// A change map tells what changed since one revision, and the next run may build on another.
+	b.Read = slices.DeleteFunc(b.Read, func(flag string) bool { return strings.HasPrefix(flag, "--map=") })
+	if stages, err = b.stages(); err != nil {
+		return nil, err
 	}
 	return runOnce(ctx, stages, o)
 }

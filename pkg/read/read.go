@@ -190,7 +190,7 @@ func (s *stage) findBase() (err error) {
 		return s.visit(s.Repo.BlockSize)
 	}
 	base, err := s.job.Base(s.Base)
-	last := s.Base == "last" || s.Base == "latest"
+	last := s.last()
 	switch {
 	case last && errors.Is(err, repo.ErrNoRevision):
 		s.Log.Info("there is no revision to build on; everything is read", "job", s.Job)
@@ -265,10 +265,41 @@ func (s *stage) parseMaps() (err error) {
 	if s.change, err = extent.ParseMap(s.Map, extent.Change, s.Size); err != nil {
 		return fmt.Errorf("the change map: %w", err)
 	}
-	if s.base != nil { // without a base, everything is read
+	if s.base == nil { // everything is read
+		return nil
+	}
+	fits, err := s.mapFits()
+	if fits {
 		s.mode = repo.ReadMap
 	}
-	return nil
+	return err
+}
+
+// last reports whether the base is to be the newest revision that is fit for it.
+func (s *stage) last() bool { return s.Base == "last" || s.Base == "latest" }
+
+// mapFits reports whether the change map can be about the base. Where nobody said which revision that is, the map is about
+// the newest: if that is no base, what changed between the two would be lost.
+func (s *stage) mapFits() (bool, error) {
+	if !s.last() {
+		return true, nil
+	}
+	list, broken, err := s.job.List()
+	if err != nil {
+		return false, err
+	}
+	newest := ""
+	switch n := len(list); {
+	case len(broken) > 0: // nobody knows how old it is
+		newest = broken[0].Path
+	case n > 0:
+		newest = list[n-1].ID
+	}
+	if newest == s.base.ID {
+		return true, nil
+	}
+	s.Log.Warn("the change map may tell what changed since a revision that is no base; everything is read and compared, unless --base names the one that it is about", "newest", newest, "base", s.base.ID)
+	return false, nil
 }
 
 // note tells the repository of the read: at its start, and with the mode at its end.
