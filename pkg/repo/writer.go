@@ -47,7 +47,7 @@ type Writer struct {
 	toCheck int64 // bytes until the next look at the free space
 }
 
-// freeEvery is how much is stored between two looks at the free space, bytes.
+// freeEvery is how much is stored between two looks at the free space, bytes, at most.
 const freeEvery = 64 << 20
 
 // NewWriter takes the job's backup lock, makes the session's staging directory, once, and makes sure that it works.
@@ -192,7 +192,7 @@ func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
 	return w.sent.add(key)
 }
 
-// room refuses to fill the disk for everybody.
+// room refuses to fill the disk for everybody. The less there is to spare, the sooner it is to be asked again.
 func (w *Writer) room() error {
 	w.toCheck = freeEvery
 	if w.MinFree <= 0 {
@@ -202,7 +202,11 @@ func (w *Writer) room() error {
 	if err := unix.Statfs(w.job.repo.Base, &st); err != nil {
 		return fmt.Errorf("look at the free space: %w", err)
 	}
-	if free := float64(st.Bavail) / float64(max(st.Blocks, 1)); free < w.MinFree {
+	free := float64(st.Bavail) / float64(max(st.Blocks, 1))
+	if spare := (free - w.MinFree) * float64(st.Blocks) * float64(st.Bsize); spare/2 < freeEvery {
+		w.toCheck = int64(spare / 2)
+	}
+	if free < w.MinFree {
 		return fmt.Errorf("only %.1f %% of the disk under %s is free, and %.1f %% have to stay so; forget revisions and purge, or give a lower --min-free", 100*free, w.job.repo.Base, 100*w.MinFree)
 	}
 	return nil

@@ -136,6 +136,8 @@ func TestMinFree(t *testing.T) {
 			oneLine(t, c, 1, "--min-free")
 			if stored := poolSize(t, s.repo) - before; (stored > 0) != (name == "on the way") {
 				t.Errorf("%s: %d bytes were stored", name, stored)
+			} else if stored > 40<<20 { // btrfs counts what is on its way late
+				t.Errorf("%s: %d bytes were stored, and there were 16 MiB to spare", name, stored)
 			}
 			s.whole(1)
 		}
