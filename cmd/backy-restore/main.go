@@ -144,11 +144,11 @@ func find(c *app.Context, o *restore.Options) error {
 		return err
 	}
 	o.Repo = r
-	if o.Revision, err = job.Find(c.String("revision")); err != nil {
+	if o.Revision, err = c.Find(job, c.String("revision")); err != nil {
 		return err
 	}
 	if c.IsSet("from") {
-		from, err := job.Find(c.String("from"))
+		from, err := c.Find(job, c.String("from"))
 		if err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}

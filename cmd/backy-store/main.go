@@ -162,7 +162,7 @@ func export(ctx context.Context, c *app.Context) error {
 	if err != nil {
 		return err
 	}
-	rev, err := job.Find(c.String("revision"))
+	rev, err := c.Find(job, c.String("revision"))
 	if err != nil {
 		return err
 	}

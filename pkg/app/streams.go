@@ -55,6 +55,20 @@ func (c *Context) Job() (*repo.Repo, *repo.Job, error) {
 	return r, job, err
 }
 
+// Find is the one revision of a job that a text names. Where others cannot be read, that is said: who asked for the last one
+// gets an older one then.
+func (c *Context) Find(job *repo.Job, spec string) (repo.Revision, error) {
+	rev, err := job.Find(spec)
+	if err != nil || rev.ID == spec {
+		return rev, err
+	}
+	_, broken, err := job.List()
+	for _, b := range broken {
+		c.Log.Warn("a revision cannot be read, and "+rev.ID+" is taken from among the others", "file", b.Path, "error", b.Err)
+	}
+	return rev, err
+}
+
 // RepoIfAny is Repo for those that go without one: without --backupdir, where the current directory lies in no
 // repository, it is nil and no error.
 func (c *Context) RepoIfAny() (r *repo.Repo, job string, err error) {
