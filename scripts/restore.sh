@@ -19,7 +19,7 @@ else (set -C && : >"$target") && truncate -s "$size" "$target" || die "want a ne
 # clip BLOCK COUNT: of so many blocks, bytes lie on the disk, and pad beyond its end
 clip() { pad=$((($1 + $2) * block - size)) && [ $pad -gt 0 ] || pad=0; bytes=$(($2 * block - pad)); }
 write() { dd of="$target" bs="$block" seek="$1" count=$bytes iflag=fullblock,count_bytes conv=notrunc 2>&1 || echo unwritten; }
-zero() { clip "$1" "$2"; case $(write "$1" </dev/zero) in *unwritten*) die "cannot write $target" ;; esac; }
+zero() { clip "$1" "$2"; [ "$2" = 0 ] || case $(write "$1" </dev/zero) in *unwritten*) die "cannot write $target" ;; esac; }
 lost() { # BLOCK COUNT FILE
 	clip "$1" "$2" && damaged=$((damaged + bytes)) && why=$(zstd -tq "$3" 2>&1) && why="not what its name says"
 	echo "damaged: $(($1 * block))+$bytes: $3: ${why##*.zst*: }" >&2

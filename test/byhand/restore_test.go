@@ -51,6 +51,29 @@ func script(t *testing.T, f *repotest.Fixture, rev repo.Revision, target string)
 	return 0, string(out)
 }
 
+// loop makes a block device of a file that holds content.
+func loop(t *testing.T, content []byte) (device, behind string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no loop devices")
+	}
+	behind = filepath.Join(t.TempDir(), "device")
+	if err := os.WriteFile(behind, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "-f", "--show", behind).Output()
+	if err != nil {
+		t.Skipf("no loop devices here: losetup: %v", err)
+	}
+	device = strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "-d", device).CombinedOutput(); err != nil {
+			t.Errorf("losetup -d %s: %v: %s", device, err, out)
+		}
+	})
+	return device, behind
+}
+
 // want compares a file with the disk, whose lost blocks are zero.
 func want(t *testing.T, path string, d *repotest.Disk, lost ...int64) {
 	t.Helper()
@@ -81,6 +104,36 @@ func TestRestore(t *testing.T) {
 	}
 	if code, _ := script(t, f, repo.Revision{ID: "none"}, target+"2"); code != 1 {
 		t.Errorf("no revision: exit code %d", code)
+	}
+}
+
+// A device is written over, zeroes too, up to the end of the disk and no further, wherever the disk ends in its last block.
+func TestRestoreToDevice(t *testing.T) {
+	for name, write := range map[string]func(d *repotest.Disk){
+		"data at both ends":   func(d *repotest.Disk) { d.WriteAt([]byte("begin"), 0); d.WriteAt([]byte("end"), d.Size()-3) },
+		"zeroes at both ends": func(d *repotest.Disk) { d.WriteAt([]byte("middle"), 2*block) },
+		"nothing":             func(*repotest.Disk) {},
+	} {
+		for _, size := range []int64{5 * block, 5*block + 1000} {
+			t.Run(fmt.Sprint(name, " of ", size), func(t *testing.T) {
+				f, d := repotest.New(t), repotest.NewDisk(size)
+				write(d)
+				full := bytes.Repeat([]byte{0xff}, 6*block)
+				device, behind := loop(t, full)
+				code, said := script(t, f, f.Backup(d), device)
+				if code != 0 || said != "" {
+					t.Errorf("exit code %d: %s", code, said)
+				}
+				got, err := os.ReadFile(behind)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.ReadAt(full[:size], 0)
+				if !bytes.Equal(got, full) {
+					t.Error("the device has something else")
+				}
+			})
+		}
 	}
 }
 
