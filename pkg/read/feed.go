@@ -68,7 +68,7 @@ func (s *stage) feedStream(ctx context.Context, yield func(*piece) bool) error {
 			n, err := io.ReadFull(s.Stream, b.buf[:limit])
 			s.pool.bytes.Add(int64(n))
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return fmt.Errorf("%s ends after %d bytes, and --size says %d", s.Source, block*s.block+int64(n), s.Size)
+				return fmt.Errorf("standard input ends after %d bytes, and --size says %d", block*s.block+int64(n), s.Size)
 			}
 			if err != nil {
 				return fmt.Errorf("read %s: %w", s.Source, err)
@@ -80,7 +80,7 @@ func (s *stage) feedStream(ctx context.Context, yield func(*piece) bool) error {
 		}
 		var more [1]byte
 		if n, err := io.ReadFull(s.Stream, more[:]); n > 0 {
-			return fmt.Errorf("%s goes on after the %d bytes that --size says", s.Source, s.Size)
+			return fmt.Errorf("standard input goes on after the %d bytes that --size says", s.Size)
 		} else if !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read %s: %w", s.Source, err)
 		}

@@ -250,7 +250,7 @@ func (s *stage) blockSize(otherwise int64) error {
 func (s *stage) parseMaps() (err error) {
 	if s.Alloc != nil {
 		if s.alloc, err = extent.ParseMap(s.Alloc, extent.Allocation, s.Size); err != nil {
-			return fmt.Errorf("the allocation map: %w", err)
+			return fmt.Errorf("the %w", err)
 		}
 	}
 	if s.Map == nil {
@@ -263,7 +263,7 @@ func (s *stage) parseMaps() (err error) {
 		return errors.New("a change map says what differs from a base: name it with --base")
 	}
 	if s.change, err = extent.ParseMap(s.Map, extent.Change, s.Size); err != nil {
-		return fmt.Errorf("the change map: %w", err)
+		return fmt.Errorf("the %w", err)
 	}
 	if s.base == nil { // everything is read
 		return nil
