@@ -153,6 +153,9 @@ func (s *stage) findBase(from string) error {
 		if err == nil && ours && named != base.ID {
 			err = fmt.Errorf("the stream builds on %s, which is not %s; leave --base away", from, base.ID)
 		}
+		if err == nil && !ours {
+			err = s.unmistakable(base)
+		}
 	case !ours:
 		err = fmt.Errorf("the stream builds on snapshot %q, which is none of backy's; if you know which revision was made from it, say so with --base", from)
 	default:
@@ -177,6 +180,16 @@ func (s *stage) findBase(from string) error {
 	}
 	s.session = session
 	return nil
+}
+
+// unmistakable makes sure that the base is the one that the operator means: it may be one that cannot be read, and what
+// changed between the two is not in the stream.
+func (s *stage) unmistakable(base repo.Revision) error {
+	_, broken, err := s.job.List()
+	if err == nil && len(broken) > 0 && s.Base != base.ID {
+		err = fmt.Errorf("--base %s may mean a revision that cannot be read, %[3]s, and not %[2]s; name the one by its id", s.Base, base.ID, broken[0].Path)
+	}
+	return err
 }
 
 func (s *stage) blockSize() error {

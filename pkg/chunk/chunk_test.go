@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -308,6 +310,19 @@ func TestBase(t *testing.T) {
 	must(t, f.NoteRead(repo.ReadNote{ID: strings.TrimPrefix(h.To, "backy-"), Job: "vm1", Session: repo.NewID(), Start: repotest.Clock()(), Mode: repo.ReadCompare}))
 	if err := refused(t, f, write(t, h), chunk.Options{}, "forgotten meanwhile"); !errors.As(err, new(*repo.AgainError)) {
 		t.Errorf("no reason to run again: %v", err)
+	}
+}
+
+// Which one is the last, if another cannot be read? Then a stream that does not tell is not taken for one that builds on it.
+func TestBaseBesideOneThatCannotBeRead(t *testing.T) {
+	f := repotest.New(t)
+	base := stored(t, f, filled(1, 2, 0))
+	must(t, os.WriteFile(filepath.Join(f.Job.Dir(), repo.NewID()+".rev"), []byte("?"), 0o640))
+	foreign := write(t, extent.Header{From: "yesterday", Size: block})
+	refused(t, f, foreign, chunk.Options{Base: "last"}, "name the one by its id")
+	for spec, stream := range map[string][]byte{base.ID: foreign, "last": write(t, from(base, block))} {
+		_, err := run(f, stream, chunk.Options{Base: spec})
+		must(t, err)
 	}
 }
 

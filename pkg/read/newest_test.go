@@ -24,6 +24,7 @@ func TestMapOfAnotherRevision(t *testing.T) {
 		"the newest is fit":              {func(string) error { return nil }, "last", repo.ReadMap},
 		"the newest is distrusted":       {func(newest string) error { return os.WriteFile(newest+".state", distrusted.Bytes(), 0o640) }, "last", repo.ReadCompare},
 		"the newest cannot be read":      {func(newest string) error { return os.WriteFile(newest+".rev", []byte("?"), 0o640) }, "latest", repo.ReadCompare},
+		"the one before it is meant":     {func(newest string) error { return os.WriteFile(newest+".rev", []byte("?"), 0o640) }, "0", repo.ReadCompare},
 		"the newest has no state":        {func(newest string) error { return os.Remove(newest + ".state") }, "last", repo.ReadCompare},
 		"it is said which one it is for": {func(newest string) error { return os.WriteFile(newest+".state", distrusted.Bytes(), 0o640) }, "", repo.ReadMap},
 	} {

@@ -278,27 +278,28 @@ func (s *stage) parseMaps() (err error) {
 // last reports whether the base is to be the newest revision that is fit for it.
 func (s *stage) last() bool { return s.Base == "last" || s.Base == "latest" }
 
-// mapFits reports whether the change map can be about the base. Where nobody said which revision that is, the map is about
-// the newest: if that is no base, what changed between the two would be lost.
+// mapFits reports whether the change map can be about the base. Where its id was not given, the map is about the newest, or
+// about one that cannot be read: if that is no base, what changed between the two would be lost.
 func (s *stage) mapFits() (bool, error) {
-	if !s.last() {
-		return true, nil
-	}
 	list, broken, err := s.job.List()
 	if err != nil {
 		return false, err
 	}
 	newest := ""
 	switch n := len(list); {
-	case len(broken) > 0: // nobody knows how old it is
+	case s.Base == s.base.ID:
+		return true, nil
+	case len(broken) > 0: // nobody knows how old it is, or what tags it has
 		newest = broken[0].Path
+	case !s.last():
+		return true, nil
 	case n > 0:
 		newest = list[n-1].ID
 	}
 	if newest == s.base.ID {
 		return true, nil
 	}
-	s.Log.Warn("the change map may tell what changed since a revision that is no base; everything is read and compared, unless --base names the one that it is about", "newest", newest, "base", s.base.ID)
+	s.Log.Warn("the change map may tell what changed since a revision that is no base; everything is read and compared, unless --base names the one that it is about by its id", "newest", newest, "base", s.base.ID)
 	return false, nil
 }
 
