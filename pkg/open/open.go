@@ -122,7 +122,7 @@ func Target(a Address, size int64, force bool) (disk.Writer, error) {
 	if a.Scheme == "rbd" {
 		return imageTarget(a.Rest, size, force)
 	}
-	_, err := os.Stat(a.Rest)
+	i, err := os.Stat(a.Rest)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		w, err := file.Create(a.Rest, size)
@@ -130,9 +130,9 @@ func Target(a Address, size int64, force bool) (disk.Writer, error) {
 			return nil, err
 		}
 		return w, nil
-	case err == nil && !force:
+	case err == nil && !force && (i.Mode().IsRegular() || i.Mode().Type() == fs.ModeDevice):
 		return nil, exists(a.Rest)
-	}
+	} // anything else that is there is no disk, with force or without
 	w, err := file.OpenTarget(a.Rest, size)
 	if err != nil {
 		return nil, err

@@ -165,4 +165,13 @@ func TestTarget(t *testing.T) {
 	if w, err := Target(a, 1001, true); w != nil || err == nil || !strings.Contains(err.Error(), "too few") {
 		t.Errorf("too small: got %v, %v", w, err)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{filepath.Dir(path): "is a directory", "/dev/null": "neither", link: "is a symbolic link already, maybe to what is not there"} {
+		if w, err := Target(parse(t, name), 1000, false); w != nil || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "--force") {
+			t.Errorf("%s: got %v, %v", name, w, err)
+		}
+	}
 }

@@ -52,7 +52,10 @@ var (
 // Create begins a new image file of size bytes, sparse where nothing is written. It is written beside its place, as
 // PATH.partial. Both that and path must not exist (fs.ErrExist).
 func Create(path string, size int64) (*NewFile, error) {
-	if _, err := os.Lstat(path); err == nil {
+	switch i, err := os.Lstat(path); {
+	case err == nil && i.Mode().Type() == fs.ModeSymlink:
+		return nil, fmt.Errorf("create %s: is a symbolic link already, maybe to what is not there: %w", path, fs.ErrExist)
+	case err == nil:
 		return nil, fmt.Errorf("create %s: %w", path, fs.ErrExist)
 	}
 	partial := path + ".partial"
