@@ -218,6 +218,25 @@ func (b *Bus) Waiting(ctx context.Context) (map[string]Work, error) {
 	}
 }
 
+// Queued tells which jobs are queued or being worked on, without what their work is: that takes one request, not one for each.
+func (b *Bus) Queued(ctx context.Context) (map[string]bool, error) {
+	s, err := b.js.Stream(ctx, DueStream)
+	if err != nil {
+		return nil, b.explain("read the queue", err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(dueHead+".>"))
+	if err != nil {
+		return nil, b.explain("read the queue", err)
+	}
+	all := map[string]bool{}
+	for at := range info.State.Subjects {
+		if words := strings.SplitN(strings.TrimPrefix(at, dueHead+"."), ".", 3); len(words) == 3 {
+			all[words[2]] = true
+		}
+	}
+	return all, nil
+}
+
 // Queue counts what one pool and lane has.
 type Queue struct {
 	Pool, Lane string

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -164,6 +165,11 @@ func TestWaitingAndDrop(t *testing.T) {
 			list = append(list, job)
 		}
 		slices.Sort(list)
+		names, err := b.Queued(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, slices.Sorted(maps.Keys(names)), list...)
 		return list
 	}
 	want(t, jobs(), "group/vm1", "vm1", "vm1.old")

@@ -145,6 +145,16 @@ func (j *job) serve(now time.Time) *event.Event {
 	return e
 }
 
+// made looks for a good revision that was begun between two times.
+func (j *job) made(since, now time.Time) (id string, ok bool) {
+	for _, r := range j.revisions {
+		if r.Known && r.Good && !r.Time.Before(since) && !r.Time.After(now) {
+			return r.ID, true
+		}
+	}
+	return "", false
+}
+
 // succeeded notes that a revision was made.
 func (j *job) succeeded() {
 	j.failures, j.failed, j.message = 0, time.Time{}, ""

@@ -223,6 +223,32 @@ func TestTheQueueFails(t *testing.T) {
 	}
 }
 
+// A worker elsewhere took a job from the queue, or somebody emptied it: the job goes on by its schedule, or is still due.
+func TestWhatIsNotInTheQueueAnyMore(t *testing.T) {
+	p := newPlanner(start, "done", "lost", "runs")
+	for name := range p.jobs {
+		p.made(name, start.Add(-30*time.Hour), "daily", "weekly")
+	}
+	p.plan(context.Background())
+	p.jobs["runs"].queued, p.jobs["runs"].run = "", &run{}
+	if names := p.waiting(); len(names) != 2 || slices.Contains(names, "runs") {
+		t.Fatalf("waiting: %v", names)
+	}
+	p.now = start.Add(time.Minute)
+	j := p.jobs["done"]
+	j.revisions = append(j.revisions, schedule.Revision{ID: "new", Time: p.now, Tags: []string{"daily"}, Known: true, Good: true})
+	for name := range p.jobs {
+		p.missing(name)
+	}
+	due, _ := p.decide(p.now)
+	if len(due) != 1 || due[0].Job != "lost" || !due[0].Due.Equal(start) {
+		t.Errorf("due: %+v", due)
+	}
+	if !j.next.At.After(p.now) || p.jobs["runs"].run == nil {
+		t.Errorf("done is next at %s; runs %v", j.next.At, p.jobs["runs"].run)
+	}
+}
+
 // The planner sleeps until the next job is due, and at most a minute; and it wakes when it is told to.
 func TestPlanning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,7 @@ func (d *Daemon) supervise(ctx context.Context) {
 	cancel()
 	if err == nil || ctx.Err() != nil {
 		d.unwell = 0
+		d.reconcile(ctx)
 		return
 	}
 	if d.unwell++; d.unwell < 2 {
@@ -49,6 +50,54 @@ func (d *Daemon) supervise(ctx context.Context) {
 	}
 	d.mu.Unlock()
 	d.nudge()
+}
+
+// reconcile looks for jobs that wait, as the daemon thinks, though the queue has nothing of them any more: a worker elsewhere is
+// done with them, or somebody has emptied it. They are planned anew.
+func (d *Daemon) reconcile(ctx context.Context) {
+	names := d.waiting()
+	if len(names) == 0 {
+		return
+	}
+	queued, err := d.currentBus().Queued(ctx)
+	if err != nil {
+		d.Log.DebugContext(ctx, "the queue cannot be read", "error", err)
+		return
+	}
+	for _, name := range names {
+		if !queued[name] {
+			d.read(ctx, name)
+			d.missing(name)
+		}
+	}
+	d.nudge()
+}
+
+// waiting are the jobs whose work is in the queue, as far as is known.
+func (d *Daemon) waiting() (names []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, j := range d.jobs {
+		if j.queued != "" && j.run == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// missing notes that the queue has nothing of a job. Where it was queued just now all the same, to be queued once more does
+// no harm.
+func (d *Daemon) missing(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	j := d.jobs[name]
+	if j == nil || j.queued == "" || j.run != nil {
+		return
+	}
+	j.queued = ""
+	if _, ok := j.made(j.next.At, d.Now()); ok {
+		j.succeeded()
+	}
 }
 
 // survey reads what scrubs have left: which jobs have reports, and how long ago all of the repository was last read back.

@@ -196,12 +196,10 @@ func (d *Daemon) begin(ctx context.Context, w bus.Work) (b *backup, why string) 
 	}
 	mine.holder = nil
 	mine.lane, mine.since = w.Lane, d.Now()
-	for _, r := range j.revisions {
-		if r.Known && r.Good && !r.Time.Before(w.Due) && !r.Time.After(d.Now()) {
-			j.run = nil
-			j.succeeded()
-			return nil, "revision " + r.ID + " was made since it was due"
-		}
+	if id, ok := j.made(w.Due, d.Now()); ok {
+		j.run = nil
+		j.succeeded()
+		return nil, "revision " + id + " was made since it was due"
 	}
 	return d.newBackup(j, w), ""
 }
