@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,9 +55,8 @@ func scripts(t *testing.T, folder, tags string) {
 					e.Setenv(name, value)
 				}
 			}
-			port, err := freePort()
-			e.Setenv("FREE_PORT", port)
-			return err
+			e.Setenv("FREE_PORT", apptest.FreePort(t))
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"run": func(ts *testscript.TestScript, not bool, args []string) {
@@ -78,16 +76,6 @@ func scripts(t *testing.T, folder, tags string) {
 			"flip":  flip,
 		},
 	})
-}
-
-// freePort is one that nobody had a moment ago.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errors.Join(err, l.Close())
 }
 
 // line runs a line of bash and returns its exit code.

@@ -21,6 +21,7 @@ import (
 //	until LINE      runs a line of bash again and again until it succeeds
 //	code N LINE     runs a line of bash, and wants this exit code
 //	disk FILE SIZE  makes an image of so many MiB, no two blocks of it alike
+//	$PORT, $BUS_PORT  ports that nobody listens at
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"backy-sched": main})
 }
@@ -32,6 +33,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", e.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 			e.Setenv("TZ", "UTC")
+			e.Setenv("PORT", apptest.FreePort(t))
+			e.Setenv("BUS_PORT", apptest.FreePort(t))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "code": code, "disk": disk},

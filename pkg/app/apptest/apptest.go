@@ -3,8 +3,11 @@ package apptest
 
 import (
 	"context"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -27,6 +30,21 @@ func Build(t testing.TB, tags string, names ...string) string {
 		t.Fatalf("build the commands: %v\n%s", err, out)
 	}
 	return bin
+}
+
+// FreePort is a port of 127.0.0.1 that nobody listens at. It is one that the kernel gives to no connection by itself, so nobody
+// gets it by chance before the test does.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.Itoa(20000 + rand.IntN(10000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Main is the main function of a command for testscript.Main, at the time that $NOW says (as Time reads it), or else at the real one.
