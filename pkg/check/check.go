@@ -208,6 +208,8 @@ func (j Job) long() string {
 	switch {
 	case j.Limit <= 0:
 		return j.Name
+	case j.Never && j.Blind:
+		return fmt.Sprintf("%s (no good backup that can be read, SLA %s)", j.Name, span(j.Limit))
 	case j.Never:
 		return fmt.Sprintf("%s (never backed up, SLA %s)", j.Name, span(j.Limit))
 	}

@@ -99,6 +99,8 @@ func TestJudge(t *testing.T) {
 			"UNKNOWN: list reports: no; 1 report in quarantine; 1 job within SLA"},
 		{"late, by what can be read", Facts{Jobs: []Job{good, with(func(j *Job) { j.Age, j.Blind = 48*hour, true })}, Findings: []Finding{{Unknown, "vm1", "no permission"}}},
 			"UNKNOWN: 1 of 2 jobs unknown: vm1 (2d, SLA 1d 12h); vm1: no permission; 1 job within SLA"},
+		{"a directory that cannot be read is not one that is empty", Facts{Jobs: []Job{{Name: "vm1", Age: 48 * hour, Limit: sla, Never: true, Blind: true}}, Findings: []Finding{{Unknown, "vm1", "no permission"}}},
+			"UNKNOWN: 1 of 1 job unknown: vm1 (no good backup that can be read, SLA 1d 12h); vm1: no permission"},
 		{"in time, whatever cannot be read", Facts{Jobs: []Job{with(func(j *Job) { j.Blind = true })}, Findings: []Finding{{Unknown, "vm1", "no permission"}}},
 			"UNKNOWN: vm1: no permission; 1 job within SLA"},
 		{"the worst is named first, and makes the code", Facts{Jobs: []Job{good, aged(48 * hour), {Name: "b", Age: 9 * day, Limit: sla, Distrusted: 1, Revisions: 1}, {Name: "c", Age: 30 * hour, Limit: sla}},

@@ -47,7 +47,7 @@ func (v Verdict) figures(each bool) string {
 	for _, j := range f.Jobs {
 		worst = max(worst, j.Share())
 		distrusted += j.Distrusted
-		if j.Never {
+		if j.Never && !j.Blind {
 			never++
 		}
 	}
