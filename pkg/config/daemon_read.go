@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -216,7 +217,8 @@ func (d *document) scheduleOf(e entry, c *Daemon, j *ScheduledJob) {
 	d.text(&j.ScheduleName, func(name string) error {
 		rules, ok := c.Schedules[name]
 		if !ok {
-			return fmt.Errorf("there is no schedule %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(c.Schedules)), ", "))
+			known := cmp.Or(strings.Join(slices.Sorted(maps.Keys(c.Schedules)), ", "), "none")
+			return fmt.Errorf("there is no schedule %q; there are: %s", name, known)
 		}
 		j.Schedule = rules
 		return nil
