@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,13 +61,14 @@ func TestWhatFailsComesAgain(t *testing.T) {
 	publish(t, b, committed("vm1", "R1"), committed("vm2", "R2"))
 	ctx, done := context.WithCancel(t.Context())
 	var got []string
-	c := Consumer{Name: "callback", Tries: 3, Backoff: []time.Duration{50 * time.Millisecond, time.Millisecond}}
+	c := Consumer{Name: "callback", Tries: 3, Backoff: []time.Duration{time.Millisecond}}
 	err = b.Consume(ctx, c, func(_ context.Context, d Delivery) error {
+		if d.ID == "R2" { // it goes before R1 or after it, as time will have it
+			return nil
+		}
 		got = append(got, fmt.Sprint(d.ID, " ", d.Try))
 		if d.ID == "R3" {
 			done()
-		}
-		if d.ID != "R1" {
 			return nil
 		}
 		if d.Try == 3 {
@@ -77,30 +79,64 @@ func TestWhatFailsComesAgain(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	want(t, got, "R1 1", "R2 1", "R1 2", "R1 3", "R3 1")
+	want(t, got, "R1 1", "R1 2", "R1 3", "R3 1")
 	if said := log.String(); strings.Count(said, "tries again") != 2 || strings.Count(said, "gives up") != 1 || !strings.Contains(said, "no such callback") {
 		t.Errorf("it says %s", said)
 	}
 }
 
-func TestWorkingKeepsAnEvent(t *testing.T) {
+func TestOthersGoBeforeWhatFailed(t *testing.T) {
 	_, b := base(t)
-	publish(t, b, committed("vm1", "R1"))
+	publish(t, b, committed("vm1", "R1"), committed("vm2", "R2"))
 	ctx, done := context.WithCancel(t.Context())
 	var got []string
-	err := b.Consume(ctx, Consumer{Name: "callback", Wait: 300 * time.Millisecond, Workers: 2}, func(_ context.Context, d Delivery) error {
-		got = append(got, fmt.Sprint(d.ID, " ", d.Try))
-		for range 15 {
-			time.Sleep(50 * time.Millisecond)
-			d.Working()
+	if err := b.Consume(ctx, Consumer{Name: "callback", Backoff: []time.Duration{time.Hour}}, func(_ context.Context, d Delivery) error {
+		if got = append(got, d.ID); d.ID == "R1" {
+			return errors.New("no such callback")
 		}
 		done()
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		t.Error(err)
 	}
-	want(t, got, "R1 1")
+	want(t, got, "R1", "R2")
+}
+
+// On a machine that is so busy that the handler gets no turn, an event comes twice, and rightly so: then nothing is proved.
+func TestWorkingKeepsAnEvent(t *testing.T) {
+	const wait = 300 * time.Millisecond
+	for range 20 {
+		_, b := base(t)
+		publish(t, b, committed("vm1", "R1"))
+		ctx, done := context.WithCancel(t.Context())
+		var mu sync.Mutex
+		var got []string
+		var longest time.Duration // between two signs of life
+		err := b.Consume(ctx, Consumer{Name: "callback", Wait: wait, Workers: 2}, func(_ context.Context, d Delivery) error {
+			mu.Lock()
+			got = append(got, fmt.Sprint(d.ID, " ", d.Try))
+			mu.Unlock()
+			last := time.Now()
+			for range 15 {
+				time.Sleep(wait / 6)
+				d.Working()
+				mu.Lock()
+				longest = max(longest, time.Since(last))
+				mu.Unlock()
+				last = time.Now()
+			}
+			done()
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if longest < wait/2 {
+			want(t, got, "R1 1")
+			return
+		}
+	}
+	t.Skip("this machine is too busy")
 }
 
 func TestInterruptedHandler(t *testing.T) {
