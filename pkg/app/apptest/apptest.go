@@ -32,13 +32,13 @@ func Build(t testing.TB, tags string, names ...string) string {
 	return bin
 }
 
-// FreePort is a port of 127.0.0.1 that nobody listens at. It is one that the kernel gives to no connection by itself, so nobody
+// FreePort is a port that nobody listens at, at no address of this host. It is one that the kernel gives to no connection by itself, so nobody
 // gets it by chance before the test does.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		port := strconv.Itoa(20000 + rand.IntN(10000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+		if l, err := net.Listen("tcp", "0.0.0.0:"+port); err == nil {
 			l.Close()
 			return port
 		}

@@ -18,23 +18,24 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"backy/pkg/app/apptest"
 	"backy/pkg/config"
 )
 
 // port is one that is free on all addresses.
 func port(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "0.0.0.0:0")
+	n, err := strconv.Atoi(apptest.FreePort(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return n
 }
 
 func addrs(s *Server) (list []string) {
