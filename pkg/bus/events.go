@@ -78,6 +78,10 @@ func tail(job string) (string, error) {
 	return job, nil
 }
 
+// ErrNoEvent is wrapped where Publish is given what no server would take, now or later: no kind or job that a subject can have,
+// a time that JSON cannot write, or too much text.
+var ErrNoEvent = errors.New("that is no event")
+
 // Publish tells an event to whoever listens, and keeps it: when it returns nil, the server has it. The same event twice,
 // by its Identity, is kept once, within two hours. Of progress only the newest of each job is kept, and nobody waits for
 // that.
@@ -89,14 +93,14 @@ func (b *Bus) Publish(ctx context.Context, e event.Event) error {
 	e.ID = e.Identity()
 	to, err := subject(e.Kind, e.Job)
 	if err != nil {
-		return fmt.Errorf("publish an event: %w", err)
+		return fmt.Errorf("publish: %w: %w", ErrNoEvent, err)
 	}
 	text, err := json.Marshal(e)
 	if err != nil {
-		return fmt.Errorf("publish %s: %w", to, err)
+		return fmt.Errorf("publish %s: %w: %w", to, ErrNoEvent, err)
 	}
-	if len(text) > maxEvent-1000 {
-		return fmt.Errorf("publish %s: %d bytes are too many for an event", to, len(text))
+	if n := len(text) + len(e.ID); n > maxEvent-1000 || int64(n) > b.conn.MaxPayload()-1000 { // the id is in the header, too
+		return fmt.Errorf("publish %s: %w: %d bytes are too many", to, ErrNoEvent, n)
 	}
 	m := &nats.Msg{Subject: to, Data: text, Header: nats.Header{}}
 	ctx, cancel := b.until(ctx)

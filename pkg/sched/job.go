@@ -163,6 +163,7 @@ func (j *job) succeeded() {
 
 // fail notes a failure, and returns the event that tells of it.
 func (j *job) fail(now time.Time, stage, message string) event.Event {
+	message = brief(message)
 	j.failures++
 	j.total++
 	j.failed, j.message, j.changed = now, message, true

@@ -3,12 +3,16 @@ package sched
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
+	"backy/pkg/bus"
 	"backy/pkg/event"
 )
 
@@ -76,6 +80,34 @@ func TestOutbox(t *testing.T) {
 		o.drain(time.Hour)
 		if len(got) != 3 || got[0] != "a" || got[2] != "c" {
 			t.Errorf("got %v", got)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// What can never be published stands in nobody's way, and what a pipeline said last may be of any length.
+func TestOutboxThrowsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox()
+		ctx, cancel := context.WithCancel(t.Context())
+		var got []event.Event
+		go o.run(ctx, func(_ context.Context, e event.Event) error {
+			if e.Kind == "no kind" {
+				return fmt.Errorf("publish: %w", bus.ErrNoEvent)
+			}
+			got = append(got, e)
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		o.put(event.Event{Kind: "no kind", Job: "a"})
+		failed := (&job{name: "a"}).fail(time.Now(), "pipeline", strings.Repeat("\x1b12%\r", 50000))
+		o.put(failed)
+		o.drain(time.Hour)
+		if len(got) != 1 || got[0].Kind != event.Failed || len(failed.Message) > maxMessage+3 {
+			t.Errorf("got %d events; a message of %d bytes", len(got), len(failed.Message))
+		}
+		if m := brief("x" + strings.Repeat("ä", maxMessage)); !utf8.ValidString(m) || len(m) > maxMessage+3 {
+			t.Errorf("%q", m)
 		}
 		cancel()
 		synctest.Wait()

@@ -2,10 +2,13 @@ package sched
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
+	"backy/pkg/bus"
 	"backy/pkg/event"
 )
 
@@ -29,8 +32,20 @@ func newOutbox() *outbox {
 	return o
 }
 
+// maxMessage bounds a message, in bytes. A line of what a pipeline says can be of any length.
+const maxMessage = 4 << 10
+
+// brief is a message that is not too long.
+func brief(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + "..."
+}
+
 // put adds an event. Where there is no room, it is lost; progress gives way early.
 func (o *outbox) put(e event.Event) {
+	e.Message = brief(e.Message)
 	o.mu.Lock()
 	if n := len(o.events); n >= outboxSize || n >= outboxSize/2 && e.Kind == event.Progress {
 		o.lost++
@@ -58,7 +73,8 @@ func (o *outbox) take() (e event.Event, lost int, ok bool) {
 	return e, lost, true
 }
 
-// run publishes until ctx ends. It tries again what fails; nothing overtakes it.
+// run publishes until ctx ends. It tries again what fails; nothing overtakes it. What can never be published is thrown away:
+// a pipeline may tell anything, and what follows a backup must not wait behind that.
 func (o *outbox) run(ctx context.Context, publish func(context.Context, event.Event) error, log *slog.Logger) {
 	for ctx.Err() == nil {
 		e, lost, ok := o.take()
@@ -75,6 +91,10 @@ func (o *outbox) run(ctx context.Context, publish func(context.Context, event.Ev
 		for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 			err := publish(ctx, e)
 			if err == nil || ctx.Err() != nil {
+				break
+			}
+			if errors.Is(err, bus.ErrNoEvent) {
+				log.WarnContext(ctx, "an event is thrown away", "job", e.Job, "error", err)
 				break
 			}
 			if pause == time.Second {
