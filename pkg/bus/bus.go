@@ -49,6 +49,10 @@ var ErrClosed = errors.New("the bus is closed")
 // had acknowledged is kept. Make room, close the bus and open it again.
 var ErrFull = errors.New("the disk is full, and NATS stopped")
 
+// ErrWrite is the same for any other reason, such as a quota or a file system that has become read-only. What the server could
+// not write once it never writes again.
+var ErrWrite = errors.New("NATS cannot write to its disk, and stopped")
+
 // Bus is a connection to a NATS server, and maybe the server itself. Its methods are safe for concurrent use.
 type Bus struct {
 	log    *slog.Logger
@@ -163,8 +167,8 @@ func (b *Bus) Close() {
 	})
 }
 
-// Check asks whether the server keeps what it is given. Where it does not, as when the disk was full (ErrFull), or the state
-// directory was removed, the bus is to be closed and opened again.
+// Check asks whether the server keeps what it is given. Where it does not, as when the disk was full (ErrFull, ErrWrite), or the
+// state directory was removed, the bus is to be closed and opened again.
 func (b *Bus) Check(ctx context.Context) error {
 	ctx, cancel := b.until(ctx)
 	defer cancel()
@@ -197,7 +201,7 @@ func (b *Bus) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	if b.server == nil {
 		return both, func() { closed(); cancel(nil) }
 	}
-	stopped := context.AfterFunc(b.server.log.up, func() { cancel(ErrFull) })
+	stopped := context.AfterFunc(b.server.log.up, func() { cancel(context.Cause(b.server.log.up)) })
 	return both, func() { closed(); stopped(); cancel(nil) }
 }
 
@@ -209,7 +213,7 @@ func (b *Bus) explain(what string, err error) error {
 	case b.ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	case b.server != nil && b.server.log.up.Err() != nil:
-		return fmt.Errorf("%s: %w: %s", what, ErrFull, b.server.dir)
+		return fmt.Errorf("%s: %w: %s", what, context.Cause(b.server.log.up), b.server.dir)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%s: the NATS server does not have it; was a scheduler started with it?: %w", what, err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):

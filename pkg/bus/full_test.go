@@ -66,6 +66,27 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// What the server says when it cannot write, and after which it does not try again, ends its use; the rest does not.
+func TestWhatTheServerCannotWrite(t *testing.T) {
+	for _, test := range []struct {
+		said string
+		want error
+	}{
+		{"Error closing client connection: broken pipe", nil},
+		{"Filestore [BACKY_DUE] Stream state too short (0 bytes)", nil},
+		{"JetStream failed to store a msg on stream '$G > BACKY_DUE': write 1.blk: no space left on device", ErrFull},
+		{"JetStream failed to store a msg on stream '$G > BACKY_DUE': write 1.blk: read-only file system", ErrWrite},
+		{"Filestore [BACKY_EVENTS] Critical write error: write 1.blk: disk quota exceeded", ErrWrite},
+		{"JetStream stream '$G > BACKY_EVENTS' critical write error: write 1.blk: input/output error", ErrWrite},
+	} {
+		_, b := base(t)
+		b.server.log.Errorf("%s", test.said)
+		if err := b.Check(t.Context()); !errors.Is(err, test.want) || test.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", test.said, err, test.want)
+		}
+	}
+}
+
 // fill leaves no room on the disk.
 func fill(t *testing.T, path string) {
 	t.Helper()

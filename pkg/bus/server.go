@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func start(o Options) (*embedded, error) {
 		return nil, err
 	}
 	s := &embedded{dir: o.Dir, lock: locked, log: &serverLog{log: o.Log}}
-	s.log.up, s.log.down = context.WithCancel(context.Background())
+	s.log.up, s.log.down = context.WithCancelCause(context.Background())
 	if err := s.start(o); err != nil {
 		s.stop()
 		return nil, err
@@ -176,7 +177,7 @@ func (s *embedded) stop() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	}
-	s.log.down()
+	s.log.down(ErrClosed)
 	_ = s.lock.Truncate(0)
 	_ = unix.FcntlFlock(s.lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	s.lock.Close()
@@ -242,8 +243,8 @@ func probe(port int) error {
 // serverLog passes what the server says on, and remembers what went wrong last.
 type serverLog struct {
 	log  *slog.Logger
-	up   context.Context // ends when the disk is full
-	down context.CancelFunc
+	up   context.Context // ends, with the reason, when the disk is full or cannot be written to
+	down context.CancelCauseFunc
 	mu   sync.Mutex
 	last string
 }
@@ -253,10 +254,17 @@ func (l *serverLog) note(format string, v []any) string {
 	l.mu.Lock()
 	l.last = text
 	l.mu.Unlock()
-	if strings.Contains(text, "no space left on device") || strings.Contains(text, "resources, will be DISABLED") {
-		l.down()
+	switch {
+	case contains(text, "no space left on device", "resources, will be DISABLED"):
+		l.down(ErrFull)
+	case contains(text, "ritical write error", "failed to store a msg on stream", "disabling JetStream"):
+		l.down(ErrWrite)
 	}
 	return text
+}
+
+func contains(text string, any ...string) bool {
+	return slices.ContainsFunc(any, func(s string) bool { return strings.Contains(text, s) })
 }
 
 func (l *serverLog) lastError() string {
