@@ -38,11 +38,17 @@ func (d *Daemon) plan(ctx context.Context) time.Duration {
 			next = min(next, pushAgain)
 			break
 		}
+		d.lives() // many jobs take a while where the bus is far away
 	}
-	d.mu.Lock()
-	d.planned = d.Now()
-	d.mu.Unlock()
+	d.lives()
 	return next
+}
+
+// lives notes that planning gets on.
+func (d *Daemon) lives() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.planned = d.Now()
 }
 
 // pushAgain is after what time work is queued again that could not be.

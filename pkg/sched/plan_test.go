@@ -223,6 +223,26 @@ func TestTheQueueFails(t *testing.T) {
 	}
 }
 
+// A bus that is far away takes its time with many jobs, which is no reason to take the daemon for dead.
+func TestAliveWhileMuchIsQueued(t *testing.T) {
+	p := newPlanner(start, "a", "b", "c", "d")
+	for name := range p.jobs {
+		p.made(name, start.Add(-30*time.Hour), "daily")
+	}
+	p.queue = func(context.Context, bus.Work) (bool, error) {
+		if !p.Alive() {
+			t.Error("taken for dead")
+		}
+		p.now = p.now.Add(planEvery)
+		return true, nil
+	}
+	p.lives()
+	p.plan(context.Background())
+	if p.now = p.now.Add(3 * planEvery); p.Alive() {
+		t.Error("who has not planned for so long is not alive")
+	}
+}
+
 // A worker elsewhere took a job from the queue, or somebody emptied it: the job goes on by its schedule, or is still due.
 func TestWhatIsNotInTheQueueAnyMore(t *testing.T) {
 	p := newPlanner(start, "done", "lost", "runs")

@@ -69,7 +69,7 @@ type Daemon struct {
 	purgedAt time.Time           // when the last purge began
 	changed  chan struct{}       // closed, and made anew, when there is another configuration
 	decided  time.Time           // when all jobs were planned
-	planned  time.Time           // when the last round of planning came to its end
+	planned  time.Time           // when planning last got on
 	texts    map[string]string   // one of each text that many revisions have
 	sets     map[string][]string // and of each list of tags
 }
