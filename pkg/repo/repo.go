@@ -239,7 +239,7 @@ func Open(path string, world World) (*Repo, string, error) {
 		text, err := os.ReadFile(filepath.Join(base, Dot, configFile))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			if base == filepath.Dir(base) {
-				return nil, "", fmt.Errorf("%w: neither %s nor a directory above it has a %s; make one with `backy init BASEDIR`", ErrNoRepository, path, Dot)
+				return nil, "", fmt.Errorf("%w: neither %s nor a directory above it has a %s; is its file system mounted? If there was none yet, make one with `backy init BASEDIR`", ErrNoRepository, path, Dot)
 			}
 			continue
 		}
