@@ -539,3 +539,27 @@ func TestForgottenMeanwhile(t *testing.T) {
 		t.Errorf("marks: %v", marks)
 	}
 }
+
+// What is missing, and was needed by a revision alone that is forgotten, is nobody's loss any more, and not told of for ever.
+func TestForgottenSince(t *testing.T) {
+	f := repotest.New(t)
+	d := noisy(20, 1, 0, 3)
+	old := backup(t, f, "vm1", d)
+	d.WriteAt(repotest.Noise(rand.New(rand.NewPCG(2, 2)), block), 0)
+	rev := backup(t, f, "vm1", d)
+	mine := f.Chunks(rev)
+	key := f.Chunks(old)[slices.IndexFunc(f.Chunks(old), func(k object.Key) bool { return !slices.Contains(mine, k) })]
+	f.Spoil(key, true)
+	if report := run(t, options(f)); len(report.Bad) != 1 {
+		t.Fatalf("%+v", report)
+	}
+	if err := f.Job.Forget(ctx, []string{old.ID}, repo.Guard{}); err != nil {
+		t.Fatal(err)
+	}
+	if report := run(t, options(f)); !report.Clean() {
+		t.Errorf("%+v", report)
+	}
+	if marks, _ := f.Marks(); len(marks) > 0 {
+		t.Errorf("marks: %v", marks)
+	}
+}

@@ -31,7 +31,7 @@ func (s *scrub) settle(ctx context.Context) error {
 	if err := s.survey(ctx, look); err != nil {
 		return err
 	}
-	if err := s.mark(); err != nil {
+	if err := s.mark(ctx); err != nil {
 		return err
 	}
 	if s.HealFrom != nil {
@@ -131,79 +131,6 @@ func (s *scrub) survey(ctx context.Context, look bool) error {
 		s.damage[i].read = read[s.damage[i].ID]
 	}
 	return s.clear()
-}
-
-// mark marks what is bad, with the places that reach it. What no revision reaches is none of ours if it is missing, or was
-// in limbo.
-func (s *scrub) mark() error {
-	old, err := s.Repo.Bads()
-	if err != nil {
-		return err
-	}
-	known := map[object.Key]repo.Bad{}
-	for _, b := range old {
-		known[b.Key] = b
-	}
-	for _, key := range s.keys(finding.bad) {
-		f, places := s.found[key], s.places[key]
-		missing := errors.Is(f.err, object.ErrNotExist)
-		if (missing || s.limbo[key]) && places == nil && !s.marks[key] {
-			delete(s.found, key)
-			continue
-		}
-		b := repo.Bad{Key: key, Reason: f.err.Error(), Found: known[key].Found, By: known[key].By}
-		if bad := (*object.BadError)(nil); errors.As(f.err, &bad) {
-			b.Got, b.Reason = bad.Got, bad.Reason
-		} else if missing {
-			b.Reason = "it is missing"
-		}
-		if places != nil {
-			b.Places, b.More = places.Places, places.More
-		}
-		if err := s.Repo.NoteBad(b); err != nil {
-			return err
-		}
-		s.tellBad(b, !s.marks[key])
-	}
-	for _, b := range old {
-		if _, told := s.found[b.Key]; told || !s.marks[b.Key] {
-			continue
-		}
-		if places := s.places[b.Key]; places != nil && !slices.Equal(places.Places, b.Places) {
-			b.Places, b.More = places.Places, places.More
-			if err := s.Repo.NoteBad(b); err != nil {
-				return err
-			}
-		}
-		if s.Revisions == nil || s.reached(b.Key) {
-			s.tellBad(b, false)
-		}
-	}
-	return nil
-}
-
-// reached says whether one of the revisions that were to be read reaches an object.
-func (s *scrub) reached(key object.Key) bool {
-	b := s.places[key]
-	return b != nil && slices.ContainsFunc(b.Places, func(p repo.Place) bool {
-		return slices.ContainsFunc(s.Revisions, func(r repo.Revision) bool { return r.ID == p.Revision })
-	})
-}
-
-func (s *scrub) tellBad(b repo.Bad, isNew bool) {
-	bad := Bad{Key: b.Key.String(), Reason: b.Reason, Want: b.Key.Name.String(), New: isNew, Places: b.Places, More: b.More}
-	if !b.Got.IsZero() {
-		bad.Got = b.Got.String()
-	}
-	s.report.Bad = append(s.report.Bad, bad)
-	where := "no revision reaches it"
-	switch n := len(b.Places); {
-	case n == 1:
-		where = "it is in " + b.Places[0].String()
-	case n > 1:
-		where = fmt.Sprintf("it is in %s, and at %d places more", b.Places[0], int64(n-1)+b.More)
-	}
-	s.tell("%s is bad: %s; %s", b.Key, b.Reason, where)
 }
 
 // heal takes good copies of what is bad from another repository.
