@@ -10,6 +10,29 @@ import (
 	"backy/pkg/repo"
 )
 
+// markEarly marks what was found bad so far, who reaches it being found out later: should this run be killed, nobody would
+// come by there for a while.
+func (s *scrub) markEarly(ctx context.Context) error {
+	r, err := newReader(s.Repo.Objects(), 1, s.Repo.BlockSize)
+	if err != nil {
+		return err
+	}
+	for _, key := range s.keys(finding.bad) {
+		if s.marks[key] || s.limbo[key] || s.early[key] {
+			continue
+		}
+		var bad *object.BadError
+		if _, err := r.judge(ctx, key, 0, nil); !errors.As(err, &bad) {
+			continue // it is for the end to see
+		}
+		if err := s.Repo.NoteBad(repo.Bad{Key: key, Reason: bad.Reason, Got: bad.Got}); err != nil {
+			return err
+		}
+		s.early[key] = true
+	}
+	return nil
+}
+
 // mark marks what is bad, with the places that reach it. What no revision reaches is none of ours if it is missing, or was
 // in limbo.
 func (s *scrub) mark(ctx context.Context) error {

@@ -141,7 +141,8 @@ func (s *scrub) note(key object.Key, read int64, err error) {
 	}
 }
 
-// round reads the objects of the name space, from the cursor on.
+// round reads the objects of the name space, from the cursor on, and draws the consequences before the cursor says so: what
+// was read and not judged has to be read again.
 func (s *scrub) round(ctx context.Context) error {
 	lock, err := s.Repo.LockScrub()
 	if err != nil {
@@ -156,12 +157,17 @@ func (s *scrub) round(ctx context.Context) error {
 		return err
 	}
 	if s.Share > 0 {
-		err = s.turn(ctx, cursor)
+		if err := s.turn(ctx, cursor); err != nil {
+			return err
+		}
 	}
 	if oldest := cursor.Oldest(); !oldest.IsZero() {
 		s.report.Oldest = &oldest
 	}
-	return err
+	if err := s.settle(ctx); err != nil || s.Share == 0 {
+		return err
+	}
+	return s.Repo.SaveScrubCursor(cursor)
 }
 
 // list lists all revisions. What they reach is in place before the walk over the objects begins.
@@ -182,11 +188,21 @@ func (s *scrub) list(ctx context.Context) (map[string]bool, error) {
 	return there, nil
 }
 
+// turn reads what is next. The cursor is saved on the way, so that who is killed goes on from there; but only with where
+// it is, and after what is bad was marked. What was verified, it says at the end.
 func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 	first, count, after := cursor.Advance(s.Share)
 	s.from, s.upTo = first, first
 	saved := s.Now()
 	unknown := false
+	var verified []int
+	save := func() error {
+		if err := s.markEarly(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		cursor.Position = int64(s.upTo%repo.Prefixes) * repo.ScrubUnit
+		return s.Repo.SaveScrubCursor(cursor)
+	}
 	err := s.read(ctx, func(ctx context.Context, yield func(*item) bool) error {
 		return s.prefixes(ctx, first, count, yield)
 	}, func(i *item) error {
@@ -198,7 +214,7 @@ func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 			s.unknown(fmt.Sprintf("prefix %03x", i.prefix), i.err)
 		}
 		if i.err == nil && !unknown {
-			cursor.Verified[i.prefix] = s.start
+			verified = append(verified, i.prefix)
 		}
 		unknown = false
 		s.upTo++
@@ -206,18 +222,24 @@ func (s *scrub) turn(ctx context.Context, cursor *repo.ScrubCursor) error {
 		s.Events.Emit(event.Event{Kind: event.Progress, Done: s.report.Read, Total: s.report.Read * int64(count) / int64(done), Read: s.report.Read})
 		if now := s.Now(); now.Sub(saved) > saveEvery {
 			saved = now
-			cursor.Position = int64(s.upTo%repo.Prefixes) * repo.ScrubUnit
-			return s.Repo.SaveScrubCursor(cursor)
+			return save()
 		}
 		return nil
 	})
 	switch {
-	case err == nil && s.upTo == first+count:
+	case err != nil && s.upTo > first:
+		return errors.Join(err, save())
+	case err != nil:
+		return err
+	case s.upTo == first+count:
 		cursor.Position = after
 	case s.upTo > first:
 		cursor.Position = int64(s.upTo%repo.Prefixes) * repo.ScrubUnit
 	}
-	return errors.Join(err, s.Repo.SaveScrubCursor(cursor))
+	for _, prefix := range verified {
+		cursor.Verified[prefix] = s.start
+	}
+	return nil
 }
 
 // prefixes yields the objects of some prefixes, each with its end.

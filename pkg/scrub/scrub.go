@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}, limbo: map[object.Key]bool{}}
+	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}, limbo: map[object.Key]bool{}, early: map[object.Key]bool{}}
 	s.report = Report{Time: s.start, Share: o.Share, Complete: true, Bad: []Bad{}, Revisions: []Verdict{}}
 	if err := s.run(ctx); err != nil {
 		return s.report, err
@@ -75,6 +75,7 @@ type scrub struct {
 	marks      repo.Marks             // as they were at the start
 	found      map[object.Key]finding // what was found wrong, or could not be judged
 	limbo      map[object.Key]bool    // of found: what was in limbo
+	early      map[object.Key]bool    // of found: what is marked already
 	places     map[object.Key]*repo.Bad
 	cleared    []object.Key // marked ones that are good
 	damage     []damaged    // what each revision lost
@@ -117,7 +118,7 @@ func (s *scrub) run(ctx context.Context) (err error) {
 	s.Events.Emit(event.Event{Kind: event.Started})
 	switch {
 	case s.Revisions == nil:
-		err = s.round(ctx)
+		return s.round(ctx)
 	case s.Source != nil:
 		err = s.compare(ctx)
 	case s.Share > 0 && s.Share < 1:
@@ -128,7 +129,6 @@ func (s *scrub) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.report.Complete = s.report.Complete && !s.over.Load()
 	return s.settle(ctx)
 }
 

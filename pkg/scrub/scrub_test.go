@@ -521,6 +521,51 @@ func TestGoodAgain(t *testing.T) {
 	}
 }
 
+// A scrub that is ended halfway has marked what is bad up to where the next one begins, and calls nothing verified.
+func TestEndedHalfway(t *testing.T) {
+	f := repotest.New(t)
+	blocks := make([]int64, 60)
+	for i := range blocks {
+		blocks[i] = int64(i)
+	}
+	rev := backup(t, f, "vm1", noisy(60, 1, blocks...))
+	for _, key := range f.Chunks(rev) {
+		f.Spoil(key, false)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	o := options(f)
+	now, looks := o.Now, 0
+	o.Now = func() time.Time {
+		if looks++; looks == 2000 { // once for each of 4096 prefixes
+			cancel()
+		}
+		return now()
+	}
+	if _, err := scrub.Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	cursor, err := f.ScrubCursor()
+	marks, merr := f.Marks()
+	if err = errors.Join(err, merr); err != nil {
+		t.Fatal(err)
+	}
+	prefixes := cursor.Position / repo.ScrubUnit
+	if prefixes < 1900 || prefixes > 2100 || cursor.Verified != (repo.ScrubCursor{}).Verified {
+		t.Errorf("the next run begins at %d of 4096", prefixes)
+	}
+	for _, key := range f.Chunks(rev) {
+		if passed := int64(key.Name[0])<<4|int64(key.Name[1])>>4 < prefixes; marks[key] != passed {
+			t.Errorf("%s was passed: %v, is marked: %v", key, passed, marks[key])
+		}
+	}
+	o = options(f)
+	o.Share = 0.5
+	if report := run(t, o); len(report.Bad) != 60 {
+		t.Errorf("%d are bad", len(report.Bad))
+	}
+	trust(t, f, rev, "distrusted damage", repo.Range{Length: 60 * block})
+}
+
 // What is missing from a revision that is forgotten meanwhile is nobody's loss.
 func TestForgottenMeanwhile(t *testing.T) {
 	f := repotest.New(t)

@@ -21,6 +21,7 @@ const (
 
 // settle draws the consequences: marks first, so that a scrub that is killed here is taken up by the next one.
 func (s *scrub) settle(ctx context.Context) error {
+	s.report.Complete = s.report.Complete && !s.over.Load()
 	if err := s.clear(); err != nil {
 		return err
 	}
