@@ -12,8 +12,9 @@ type Policy interface {
 	// Expire returns a verdict for each revision, oldest first. The error is of a job that is to be left alone, and its
 	// verdicts are then that all stays: ErrClock, ErrNoneGood.
 	//
-	// Whatever the policy: a revision stays as it is, tags and all, if it is protected, if its state is not known, if
-	// it is younger than minAge, if it is the newest of all or the newest good one. One that has a manual tag stays.
+	// Whatever the policy: a revision stays as it is, tags and all, if it is protected or if its state is not known. It
+	// does not go if it is younger than minAge, the newest of all, or the newest good one, and keeps its last tags then.
+	// One that has a manual tag stays.
 	Expire(revisions []Revision, now time.Time, minAge time.Duration) ([]Verdict, error)
 }
 
