@@ -205,7 +205,7 @@ func reports(_ context.Context, c *app.Context) error {
 		return listReports(c, r)
 	case (action == "show" || action == "delete") && len(ids) > 0:
 	case action == "show" || action == "delete":
-		return app.Usagef("ID is missing: which report is to be %sn; `backy-scrub reports list` lists them", strings.TrimSuffix(action, "e"))
+		return app.Usagef("%s what? The ID of a report is missing; `backy-scrub reports list` lists them", action)
 	default:
 		return app.Usagef("%q is nothing to do with reports: want list, show ID or delete ID", strings.Join(c.Args().Slice(), " "))
 	}
