@@ -16,7 +16,7 @@ var duVerb = app.Command{
 	Name: "du", Usage: "what jobs hold, and what space they take",
 	Help: `Shows for each job, or that of -b, and for the repository:
 
-  Virtual       the disks of all revisions, as large as they are; that is Sparse + Shared + Exclusive
+  Virtual       the disks of all revisions, in whole blocks; that is Sparse + Shared + Exclusive
   Sparse        blocks of these that are all zero
   Shared        blocks that another job has, too
   Exclusive     blocks that no other job has
