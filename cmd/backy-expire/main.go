@@ -96,8 +96,8 @@ func run(ctx context.Context, c *app.Context) error {
 	var failed []error
 	for job, err := range r.Jobs(ctx) {
 		if err != nil {
-			failed = append(failed, err)
-			break // the walk is over
+			failed = append(failed, err) // of a directory; the walk goes on behind it
+			continue
 		}
 		if err := one(ctx, c, job, policy); err != nil {
 			failed = append(failed, err)
