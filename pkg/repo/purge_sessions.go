@@ -97,7 +97,7 @@ func (r *Repo) making() (map[string]bool, error) {
 
 // isAlive reports whether a file's lock is held; false where there is no file.
 func (r *Repo) isAlive(path string) (bool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.Open(path) // which is enough to ask, in a repository that is read-only, too
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return false, nil
 	}
