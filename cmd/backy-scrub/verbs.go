@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ backy-scrub verify -b /srv/backy/vm1 -r last`,
 	Flags: []cli.Flag{
 		&cli.StringFlag{Name: "revision", Aliases: []string{"r"}, Usage: "the revisions `REV`"},
 		&cli.BoolFlag{Name: "pending", Usage: "only the newest distrusted revision, if it was not verified before or was healed since: backy backup does this"},
-		&cli.BoolFlag{Name: "remove-failed", Usage: "forget those that are damaged, but none that is protected, and not the last one"},
+		&cli.BoolFlag{Name: "remove-failed", Usage: "forget those that are damaged, but none that is protected; where no other would be left, or one is younger than the min-age in config, none"},
 		&cli.StringFlag{Name: "max-duration", Usage: "begin to read nothing more after a `TIME` such as 30m or 4h"},
 		jsonFlag,
 	},
@@ -100,7 +101,8 @@ func verify(ctx context.Context, c *app.Context) error {
 	}
 	if c.Bool("remove-failed") {
 		if err := removeFailed(ctx, c, job, o.Revisions, report); err != nil {
-			return errors.Join(err, tell(c, report))
+			c.Log.Error(err.Error())
+			return cmp.Or(tell(c, report), err)
 		}
 	}
 	err = tell(c, report)
@@ -125,10 +127,28 @@ func removeFailed(ctx context.Context, c *app.Context, job *repo.Job, list []rep
 	if named := (*config.NamedError)(nil); err != nil && !errors.As(err, &named) {
 		return err
 	}
-	if err := job.Forget(ctx, ids, repo.Guard{MinAge: minAge}); err != nil {
+	var gone []string
+	err = job.Edit(ctx, repo.Guard{MinAge: minAge}, func(e *repo.Edit) error {
+		for _, r := range e.Revisions {
+			switch {
+			case !slices.Contains(ids, r.ID):
+			case r.State.Protected:
+				c.Log.Warn("revision " + r.ID + " is damaged, and stays: it is protected")
+			default:
+				gone = append(gone, r.ID)
+				if err := e.Forget(r.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("remove those that failed: %w", err)
 	}
-	c.Log.Warn("forgotten, because damaged: " + strings.Join(ids, ", "))
+	if len(gone) > 0 {
+		c.Log.Warn("forgotten, because damaged: " + strings.Join(gone, ", "))
+	}
 	return nil
 }
 
