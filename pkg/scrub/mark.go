@@ -99,8 +99,13 @@ func (s *scrub) remind(ctx context.Context, b repo.Bad) error {
 	return nil
 }
 
-// sure says that the survey found all that revisions reach.
+// sure says that the survey found all that revisions reach: there was no page that it could not look below.
 func (s *scrub) sure() bool {
+	for key := range s.places {
+		if key.Kind == object.Page {
+			return false
+		}
+	}
 	return len(s.report.Unknown) == 0 && !slices.ContainsFunc(s.damage, func(d damaged) bool { return d.unknown })
 }
 
