@@ -59,7 +59,10 @@ func (r *Repo) Usage(ctx context.Context, lost func(error)) (all Usage, jobs []U
 		return all, nil, err
 	}
 	for part := range parts {
-		if err := r.countPart(ctx, trees, func(n object.Name) bool {
+		if part > 0 {
+			lost = func(error) {} // each page was told of by the first
+		}
+		if err := r.countPart(ctx, trees, lost, func(n object.Name) bool {
 			return (int(n[0])<<16|int(n[1])<<8|int(n[2]))*parts>>24 == part
 		}, &all, jobs); err != nil {
 			return all, nil, err
@@ -149,7 +152,7 @@ func (r *Repo) tree(ctx context.Context, job *Job, lost func(error)) (*tree, err
 }
 
 // countPart counts the objects whose names are in one part.
-func (r *Repo) countPart(ctx context.Context, trees []*tree, in func(object.Name) bool, all *Usage, jobs []Usage) error {
+func (r *Repo) countPart(ctx context.Context, trees []*tree, lost func(error), in func(object.Name) bool, all *Usage, jobs []Usage) error {
 	known := map[object.Key]*counted{}
 	shares := map[object.Key]map[int32]int64{} // blocks by job, of what several have
 	note := func(key object.Key, job int32, blocks, size int64) {
@@ -182,7 +185,7 @@ func (r *Repo) countPart(ctx context.Context, trees []*tree, in func(object.Name
 				return context.Cause(ctx)
 			}
 			if err != nil {
-				continue // it was, or is, told as lost: a scrub says more
+				lost(err)
 			}
 			for _, below := range lines {
 				if !below.IsZero() && in(below) {

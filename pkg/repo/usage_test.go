@@ -112,3 +112,16 @@ func testUsage(t *testing.T) {
 		t.Errorf("%+v, want %+v", all, want)
 	}
 }
+
+// A page that is lost is told of, once, also where it is of the lowest level and there are many parts.
+func TestUsageTellsOfWhatIsLost(t *testing.T) {
+	repo.SmallUsage(t)
+	f := repotest.New(t)
+	commit(t, f, "vm1", "a", "b", "c", "d", "e", "f")
+	list, _, _ := f.Job.List()
+	f.Spoil(f.Pages(list[0])[0], true)
+	lost := 0
+	if _, _, err := f.Usage(context.Background(), func(error) { lost++ }); err != nil || lost != 1 {
+		t.Errorf("%d things are lost, want 1; %v", lost, err)
+	}
+}
