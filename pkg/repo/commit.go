@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -29,6 +30,9 @@ func (w *Writer) Commit(ctx context.Context, rev Revision, tags []string, log *s
 
 func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *slog.Logger) (Revision, error) {
 	if err := w.pool.Publish(ctx); err != nil {
+		return rev, err
+	}
+	if err := w.remark(); err != nil {
 		return rev, err
 	}
 	if err := w.heal(ctx); err != nil {
@@ -85,6 +89,31 @@ func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *s
 		rev.Duration = min(max(0, w.job.repo.Now().Sub(begun)), maxDuration).Round(time.Millisecond)
 	}
 	return w.link(directory, rev)
+}
+
+// remark learns of what was marked since the start. What this session stored of it counts as a good copy, and is read back.
+func (w *Writer) remark() error {
+	marks, err := w.job.repo.Marks()
+	if err != nil {
+		return err
+	}
+	others := map[object.Key]bool{}
+	for key := range marks {
+		if !w.marks[key] {
+			others[key] = true
+		}
+	}
+	since := maps.Clone(others)
+	if err := w.sent.strike(others); err != nil {
+		return err
+	}
+	for key := range since {
+		if !others[key] {
+			w.healed = append(w.healed, key)
+		}
+	}
+	w.marks = marks
+	return nil
 }
 
 // heal makes sure that what replaced a bad object is good.

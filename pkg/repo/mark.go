@@ -51,6 +51,15 @@ func (r *Repo) Marks() (Marks, error) {
 	})
 }
 
+// isMarked reports whether an object is marked now.
+func (r *Repo) isMarked(key object.Key) (bool, error) {
+	_, err := os.Lstat(r.path("bad", key.Name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Bads lists the marks with what they say. Of one that cannot be understood that is the key alone, as of a chunk.
 func (r *Repo) Bads() ([]Bad, error) {
 	var list []Bad

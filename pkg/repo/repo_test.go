@@ -217,55 +217,6 @@ func TestMovedMeanwhile(t *testing.T) {
 	}
 }
 
-func TestBadObjectsAreHealed(t *testing.T) {
-	j := newJob(t)
-	first, err := backup(t, j, "", content{"a", "b", "c"}, WriterOptions{}, nil)
-	first = must(t, first, err)
-	key, _ := objecttest.Object(t, object.Chunk, "b", MinBlock)
-	if err := os.WriteFile(j.repo.pool.Path(key), []byte("rotten"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	var again *AgainError
-	if err := j.repo.MarkBad(&object.BadError{Key: key, Reason: "rotten"}, object.Key{}); !errors.As(err, &again) {
-		t.Errorf("mark: %v", err)
-	}
-	second, err := backup(t, j, first.ID, content{"a", "b", "c", "d"}, WriterOptions{}, nil)
-	whole(t, j, must(t, second, err))
-	whole(t, j, first)
-	if marks, err := j.repo.Marks(); err != nil || len(marks) != 0 {
-		t.Errorf("marks left: %v, %v", marks, err)
-	}
-	if second.State.Trust != Trusted {
-		t.Errorf("second is %s", second.State.Trust)
-	}
-}
-
-// A commit that inherits a bad name all the same says where.
-func TestInheritedDamage(t *testing.T) {
-	j := newJob(t)
-	first, err := backup(t, j, "", content{"a", "b", "b", "c"}, WriterOptions{}, nil)
-	first = must(t, first, err)
-	key, _ := objecttest.Object(t, object.Chunk, "b", MinBlock)
-	if err := j.repo.Mark(key, "rotten"); err != nil {
-		t.Fatal(err)
-	}
-	w, err := j.NewWriter(WriterOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if err := w.Begin(first.ID, first.Root, MinBlock); err != nil {
-		t.Fatal(err)
-	}
-	same := first
-	same.ID = NewID()
-	got, err := w.Commit(ctx, same, nil, quiet)
-	got = must(t, got, err)
-	if len(got.State.Damage) != 1 || got.State.Damage[0] != (Range{MinBlock, 2 * MinBlock}) || got.State.Trust != Distrusted || !got.FitBase() {
-		t.Errorf("state %+v", got.State)
-	}
-}
-
 func TestOneBrokenRevision(t *testing.T) {
 	j := newJob(t)
 	first, err := backup(t, j, "", content{"a"}, WriterOptions{}, nil)

@@ -175,10 +175,17 @@ func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
 		}
 	}
 	w.job.repo.step(StepPublish, key.String())
+	if !w.marks[key] {
+		there, err := w.pool.Has(ctx, key)
+		if there && err == nil { // whoever sends it may have read it since, and marked it
+			w.marks[key], err = w.job.repo.isMarked(key)
+		}
+		if err != nil || there && !w.marks[key] {
+			return err
+		}
+	}
 	if w.marks[key] {
 		w.healed = append(w.healed, key)
-	} else if there, err := w.pool.Has(ctx, key); err != nil || there {
-		return err
 	}
 	if w.toCheck -= int64(len(frame)); w.toCheck < 0 {
 		if err := w.room(); err != nil {
