@@ -88,6 +88,9 @@ func run(ctx context.Context, c *app.Context) error {
 	}
 	if name != "" {
 		job, err := r.Job(name)
+		if err == nil {
+			err = job.Exists()
+		}
 		if err != nil {
 			return err
 		}

@@ -134,6 +134,9 @@ func run(ctx context.Context, c *app.Context) error {
 // selected are the revisions of a job that a text names, or those that otherwise names.
 func selected(r *repo.Repo, name, spec, otherwise string) ([]repo.Revision, error) {
 	job, err := r.Job(name)
+	if err == nil {
+		err = job.Exists()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,9 @@ func distrust(ctx context.Context, c *app.Context) error {
 		return app.Usagef("-r cannot be had together with -f and -u")
 	}
 	_, job, err := c.Job()
+	if err == nil {
+		err = job.Exists()
+	}
 	if err != nil {
 		return err
 	}

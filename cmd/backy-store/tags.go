@@ -186,6 +186,9 @@ func forget(ctx context.Context, c *app.Context) error {
 
 // editEach does something to each revision that a text names, all or none of it, and says what became of them.
 func editEach(ctx context.Context, c *app.Context, job *repo.Job, spec string, guard repo.Guard, f func(*repo.Edit, repo.Revision) error) error {
+	if err := job.Exists(); err != nil {
+		return err
+	}
 	var touched []repo.Revision
 	err := job.Edit(ctx, guard, func(e *repo.Edit) (err error) {
 		if touched, err = e.Select(spec); err != nil {

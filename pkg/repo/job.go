@@ -55,6 +55,15 @@ func (r *Repo) Job(name string) (*Job, error) {
 // Dir is the job's directory.
 func (j *Job) Dir() string { return filepath.Join(j.repo.Base, filepath.FromSlash(j.Name)) }
 
+// Exists fails where the job has no directory: mostly its name is mistyped.
+func (j *Job) Exists() error {
+	_, err := os.Stat(j.Dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no job %s in %s", j.Name, j.repo.Base)
+	}
+	return err
+}
+
 func (j *Job) file(name string) string { return filepath.Join(j.Dir(), name) }
 
 // Broken is a .rev that cannot be read.
