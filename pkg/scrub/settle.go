@@ -100,6 +100,10 @@ func (s *scrub) confirm(ctx context.Context) error {
 		case err == nil:
 			s.Log.Info(key.String() + " was bad when it was read first, and is good now")
 			delete(s.found, key)
+			if s.early[key] {
+				s.marks[key] = true
+				s.cleared = append(s.cleared, key)
+			}
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		default:
