@@ -221,6 +221,7 @@ func TestWhatIsSaid(t *testing.T) {
 	c := Command{Name: "backy-store", Action: func(_ context.Context, c *Context) error {
 		c.Log.Debug("looked", "where", "a b")
 		c.Log.Info("wrote", "bytes", 12)
+		c.Log.Info(errors.Join(errors.New("one"), errors.New("two")).Error())
 		c.Log.Warn("the name is \x1b[31mred")
 		c.Events.About("vm1", "ID")
 		c.Events.Emit(event.Event{Kind: event.Progress, Done: 1})
@@ -228,7 +229,7 @@ func TestWhatIsSaid(t *testing.T) {
 		return fmt.Errorf("store: %w", again{})
 	}}
 	code, _, stderr := run(t, c, "-l", log, "--events", events, "--taskid", "TASK")
-	want := "backy-store: wrote (bytes=12)\nbacky-store: warning: the name is ?[31mred\nbacky-store: store: the base is gone\n"
+	want := "backy-store: wrote (bytes=12)\nbacky-store: one; two\nbacky-store: warning: the name is ?[31mred\nbacky-store: store: the base is gone\n"
 	if code != 75 || stderr != want {
 		t.Errorf("exit code %d\n got %s want %s", code, stderr, want)
 	}

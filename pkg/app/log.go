@@ -44,7 +44,7 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	if r.Level == slog.LevelWarn {
 		b.WriteString("warning: ")
 	}
-	b.WriteString(r.Message)
+	b.WriteString(strings.ReplaceAll(r.Message, "\n", "; ")) // of several errors at once
 	if len(values) > 0 {
 		b.WriteString(" (" + strings.Join(values, ", ") + ")")
 	}
