@@ -39,7 +39,10 @@ func (r *Repo) NewHealer() (*Healer, error) {
 		return nil, err
 	}
 	if err = os.Mkdir(r.path("tmp", h.id), 0o750); err == nil {
-		h.session, err = r.register(h.id, kindWriter, object.Name{}, "")
+		if h.session, err = r.register(h.id, kindWriter, object.Name{}, ""); err != nil && gone(r.path("tmp", h.id)) {
+			h.Close()
+			return r.NewHealer() // a purge took it for left over: once more, as another session
+		}
 	}
 	if err != nil {
 		h.Close()

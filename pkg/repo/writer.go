@@ -31,6 +31,7 @@ type Writer struct {
 	WriterOptions
 	job     *Job
 	id      string
+	staged  bool // the staging directory was made
 	lock    *Lock
 	session *Session
 	fs      *os.File // for syncfs, opened before the first write
@@ -65,8 +66,12 @@ func (j *Job) NewWriter(o WriterOptions) (*Writer, error) {
 	}
 	w := &Writer{WriterOptions: o, job: j, id: NewID(), lock: lock}
 	if err := w.prepare(); err != nil {
+		over := w.staged && gone(w.staging())
 		err = fmt.Errorf("start a session in %s: %w", r.Base, w.explain(err))
 		w.Close()
+		if over { // a purge took it for left over, for nothing in it was locked yet: once more, as another session
+			return j.NewWriter(o)
+		}
 		return nil, err
 	}
 	return w, nil
@@ -81,6 +86,7 @@ func (w *Writer) prepare() (err error) {
 	if err := os.Mkdir(w.staging(), 0o750); err != nil {
 		return err
 	}
+	w.staged = true
 	home := nearest(w.job.Dir())
 	sweepProbes(r.path("chunks"))
 	sweepProbes(home)
@@ -101,6 +107,9 @@ func (w *Writer) prepare() (err error) {
 	}
 	if _, err := tryLock(w.sent.file); err != nil { // so that a purge does not take the staging for left over
 		return err
+	}
+	if gone(w.staging()) {
+		return ErrSessionEnded
 	}
 	w.check = map[object.Kind]*object.Decoder{}
 	for kind, limit := range map[object.Kind]int{object.Chunk: MaxBlock, object.Page: blockmap.MaxPage} {
