@@ -18,6 +18,7 @@ import (
 const (
 	maxRestarts = 3 // of a walk on which something vanished
 	maxWalks    = 8 // until two in a row find the same
+	maxLooks    = 8 // at what a walk has read, until nothing changes in between
 )
 
 // errVanished says that what was just listed is not there any more: a job may have been moved to where the walk has been.
@@ -76,27 +77,46 @@ func (r *Repo) everyRevision(ctx context.Context) ([]Revision, error) {
 	return nil, again("list the revisions: each time there are others; is something moved below %s all the time?", r.Base)
 }
 
-// quiet reports whether nothing new came into a directory since it was read.
+// quiet reports whether nothing new came into a directory since it was read, all of them at one moment: what is moved from one
+// that was looked at second to one that was looked at first, and back, is in neither when it is looked for. So it looks until
+// none has changed between two looks. A job's own directory changes with each of its revisions and states, and does not count.
 func (t walked) quiet() (bool, error) {
-	for path, f := range t.folders {
-		info, err := os.Stat(path)
-		if err != nil {
-			return false, vanished(path, err)
-		}
-		if info.ModTime().Equal(f.changed) {
-			continue
-		}
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return false, vanished(path, err)
-		}
-		for _, e := range entries {
-			if matters(e) && !f.below[e.Name()] {
-				return false, nil
+	for range maxLooks {
+		still := true
+		for path, f := range t.folders {
+			info, err := os.Stat(path)
+			if err != nil {
+				return false, vanished(path, err)
 			}
+			if info.ModTime().Equal(f.changed) {
+				continue
+			}
+			entries, err := os.ReadDir(path)
+			if err != nil {
+				return false, vanished(path, err)
+			}
+			for _, e := range entries {
+				if matters(e) && !f.below[e.Name()] {
+					return false, nil
+				}
+			}
+			still = still && f.isJob()
+			t.folders[path] = folder{info.ModTime(), f.below}
+		}
+		if still {
+			return true, nil
 		}
 	}
-	return true, nil
+	return false, nil
+}
+
+func (f folder) isJob() bool {
+	for name := range f.below {
+		if strings.HasSuffix(name, revSuffix) {
+			return true
+		}
+	}
+	return false
 }
 
 // matters reports whether there can be a revision behind an entry.
