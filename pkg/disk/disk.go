@@ -38,10 +38,11 @@ type Stater interface {
 // Snapshotter is a Disk that snapshots can be made of: what it is at one moment, to be read for as long as that takes. A
 // snapshot is made in no time and costs what changes on the disk while it is kept.
 type Snapshotter interface {
-	// Snapshot makes a snapshot and opens it. Where one of that name is there, it fails with fs.ErrExist.
-	Snapshot(ctx context.Context, name string) (Disk, error)
+	// Snapshot makes a snapshot, and no more: somebody may be waiting, frozen. Where one of that name is there, it fails with
+	// fs.ErrExist.
+	Snapshot(ctx context.Context, name string) error
 
-	// OpenSnapshot opens a snapshot that somebody made. Where there is none of that name, it fails with fs.ErrNotExist.
+	// OpenSnapshot opens a snapshot, whoever made it. Where there is none of that name, it fails with fs.ErrNotExist.
 	OpenSnapshot(ctx context.Context, name string) (Disk, error)
 
 	// RemoveSnapshot removes a snapshot. Where there is none of that name, there is nothing to be done.

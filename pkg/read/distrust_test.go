@@ -122,8 +122,7 @@ func TestLies(t *testing.T) {
 				i.Punch(20*block, 2*block)
 				o := read.Options{Base: "last", Check: 24}
 				if by == "--map" {
-					s, err := i.Snapshot(ctx, "b")
-					must(t, err)
+					s := i.take("b")
 					o.Disk, o.Source, o.Map = s, "rbd:vms/vm1@b", rbd(tt.map_...)
 				} else {
 					i.Lie = func(extent.Map) (extent.Map, error) { return slices.Clone(tt.map_), nil }
@@ -269,8 +268,7 @@ func TestDistrustGoesBack(t *testing.T) {
 				tt.judge(i, past)
 			}
 			i.WriteAt([]byte("new"), 5*block)
-			s, err := i.Snapshot(ctx, "b")
-			must(t, err)
+			s := i.take("b")
 			r, _, err := i.read(read.Options{Base: tt.base, Disk: s, Source: "rbd:vms/vm1@b", Map: rbd(), Check: 12})
 			must(t, err)
 			rev, err := i.store(r)
@@ -349,8 +347,7 @@ func TestDistrustChangesTheBlock(t *testing.T) {
 	}
 	must(t, i.f.Job.Forget(ctx, []string{rev.ID}, repo.Guard{Force: true}))
 	i.WriteAt([]byte("new"), 5*block)
-	s, err := i.Snapshot(ctx, "b")
-	must(t, err)
+	s := i.take("b")
 	r, said, err := i.read(read.Options{Base: "last", Disk: s, Source: "rbd:vms/vm1@b", Map: rbd(), Check: 16})
 	must(t, err)
 	now, err := i.store(r)

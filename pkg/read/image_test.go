@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"backy/pkg/chunk"
+	"backy/pkg/disk"
 	"backy/pkg/read"
 	"backy/pkg/repo"
 	"backy/pkg/repo/repotest"
@@ -60,6 +61,15 @@ func (i *image) backup(o read.Options) repo.Revision {
 	must(i.t, err)
 	i.f.Want(rev, now)
 	return rev
+}
+
+// take makes a snapshot and opens it.
+func (i *image) take(name string) disk.Disk {
+	i.t.Helper()
+	must(i.t, i.Snapshot(ctx, name))
+	s, err := i.OpenSnapshot(ctx, name)
+	must(i.t, err)
+	return s
 }
 
 // notes are the ids of the reads that are noted.

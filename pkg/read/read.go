@@ -79,6 +79,7 @@ type stage struct {
 	image    disk.Snapshotter // of which Disk is a snapshot of our own, once that is made; nil: none is to be made
 	snap     disk.Disk        // that snapshot
 	asked    bool             // for it to be made
+	made     bool             // and it is there
 	change   extent.Map       // by --map, or by the disk itself
 	alloc    extent.Map       // by --alloc
 	doubt    *disk.DoubtError // about the change map; nil is none

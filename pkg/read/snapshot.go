@@ -45,8 +45,9 @@ func (s *stage) snapshot(ctx context.Context) error {
 	}
 	s.asked = true
 	name := repo.SnapshotName(s.id)
-	make := func(ctx context.Context) (err error) {
-		s.snap, err = s.image.Snapshot(ctx, name)
+	make := func(ctx context.Context) error {
+		err := s.image.Snapshot(ctx, name)
+		s.made = err == nil
 		return err
 	}
 	there := func(ctx context.Context) (bool, error) {
@@ -65,13 +66,13 @@ func (s *stage) snapshot(ctx context.Context) error {
 	} else {
 		err = make(ctx)
 	}
-	if err == nil && s.snap == nil { // somebody else made it
+	if err == nil { // opened only now: nothing is frozen any more
 		s.snap, err = s.image.OpenSnapshot(ctx, name)
 	}
 	if err != nil {
 		return fmt.Errorf("make a snapshot of %s: %w", s.Source, err)
 	}
-	s.Disk, s.Size = s.snap, s.snap.Size()
+	s.made, s.Disk, s.Size = true, s.snap, s.snap.Size()
 	if err := repo.CheckSize(s.Size); err != nil {
 		return fmt.Errorf("%s@%s: %w", s.Source, name, err)
 	}
@@ -88,8 +89,7 @@ func (s *stage) unsnap(ctx context.Context) {
 	if !s.asked {
 		return
 	}
-	made := s.snap != nil
-	if made {
+	if s.snap != nil {
 		_ = s.snap.Close()
 		s.snap = nil
 	}
@@ -97,7 +97,7 @@ func (s *stage) unsnap(ctx context.Context) {
 	defer cancel()
 	name := repo.SnapshotName(s.id)
 	err := s.image.RemoveSnapshot(ctx, name)
-	if !made {
+	if !s.made {
 		return
 	}
 	if err == nil {

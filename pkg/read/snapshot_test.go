@@ -23,8 +23,7 @@ func TestOwnSnapshots(t *testing.T) {
 	i := newImage(t, filled(1, 9*block+5))
 	foreign := []string{"monday", repo.SnapshotName(repo.NewID())}
 	for _, name := range foreign {
-		_, err := i.Snapshot(ctx, name)
-		must(t, err)
+		must(t, i.Snapshot(ctx, name))
 	}
 	last := i.backup(read.Options{Base: "last"})
 	if last.Read != repo.ReadFull || last.Snapshot != snapshotOf(last) || last.Source != "rbd:vms/vm1" {
@@ -104,8 +103,7 @@ func TestModes(t *testing.T) {
 		"one made anew": {change: func(i *image, base repo.Revision) {
 			gone(i, base)
 			i.Resize(3 * block)
-			_, err := i.Snapshot(ctx, snapshotOf(base))
-			must(i.t, err)
+			must(i.t, i.Snapshot(ctx, snapshotOf(base)))
 			i.Resize(8 * block)
 		}, mode: repo.ReadCompare, says: "it has 786432 bytes, and the base has 2097152"},
 		"the disk cannot tell": {change: func(i *image, _ repo.Revision) {
@@ -124,9 +122,7 @@ func TestModes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i := newImage(t, filled(1, 8*block))
 			if tt.first.Disk != nil {
-				s, err := i.Snapshot(ctx, "a")
-				must(t, err)
-				tt.first.Disk = s
+				tt.first.Disk = i.take("a")
 			}
 			base := i.backup(tt.first)
 			i.WriteAt([]byte("new"), 5*block)
@@ -170,8 +166,7 @@ func TestTemporary(t *testing.T) {
 // Nothing of our own is made of a snapshot that is named, nor without a job.
 func TestNoOwnSnapshot(t *testing.T) {
 	i := newImage(t, filled(1, 3*block))
-	a, err := i.Snapshot(ctx, "a")
-	must(t, err)
+	a := i.take("a")
 	r, said, err := i.read(read.Options{Disk: a, Source: "rbd:vms/vm1@a"})
 	must(t, err)
 	if r.note.Snapshot != "" || said != "" {
@@ -276,7 +271,7 @@ func TestFreeze(t *testing.T) {
 			if there, err := s.There(ctx); err != nil || there {
 				t.Errorf("there: %v, %v", there, err)
 			}
-			_, err := i.Snapshot(ctx, s.Name)
+			err := i.Snapshot(ctx, s.Name)
 			if there, err := s.There(ctx); err != nil || !there {
 				t.Errorf("there: %v, %v", there, err)
 			}
@@ -340,3 +335,29 @@ func TestImageRefuses(t *testing.T) {
 }
 
 var _ disk.Snapshotter = (*stubborn)(nil)
+
+// While something is frozen the snapshot is made, and no more.
+func TestOpensAfterTheThaw(t *testing.T) {
+	i := newImage(t, filled(1, 3*block))
+	d := &freezing{Image: i.Image}
+	r, _, err := i.read(read.Options{Disk: d, Freeze: freezer(func(ctx context.Context, s freeze.Snapshot) error {
+		d.frozen = true
+		defer func() { d.frozen = false }()
+		return s.Make(ctx)
+	})})
+	must(t, err)
+	r.want(t, nil, &source{Disk: i.Disk})
+}
+
+// freezing is an image whose snapshots cannot be opened while somebody waits for that.
+type freezing struct {
+	*repotest.Image
+	frozen bool
+}
+
+func (f *freezing) OpenSnapshot(ctx context.Context, name string) (disk.Disk, error) {
+	if f.frozen {
+		return nil, errors.New("not while it is frozen")
+	}
+	return f.Image.OpenSnapshot(ctx, name)
+}

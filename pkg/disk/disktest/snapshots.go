@@ -53,10 +53,7 @@ func walk(t *testing.T, r *rand.Rand, rounds int, now []byte, l Live) {
 			done = append(done, what)
 		}
 		k := kept{fmt.Sprintf("s%d", round), bytes.Clone(now)}
-		d, err := s.Snapshot(ctx, k.name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := take(t, s, k.name)
 		if got := whole(t, d); !bytes.Equal(got, k.content) {
 			t.Fatalf("round %d: the snapshot holds %d bytes of another disk, from byte %d on; done: %s", round, len(got), firstOther(got, now), done)
 		}
@@ -116,6 +113,20 @@ func change(r *rand.Rand, l Live, now []byte, size int64, all []kept) ([]byte, s
 	return now, fmt.Sprint("write ", off, "+", length)
 }
 
+// take makes a snapshot and opens it.
+func take(t *testing.T, s disk.Snapshotter, name string) disk.Disk {
+	t.Helper()
+	err := s.Snapshot(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.OpenSnapshot(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func whole(t *testing.T, d disk.Disk) []byte {
 	t.Helper()
 	p := make([]byte, d.Size())
@@ -154,16 +165,13 @@ func names(t *testing.T, l Live) {
 	if d, err := s.OpenSnapshot(ctx, "one"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opens %v, %v", d, err)
 	}
-	one, err := s.Snapshot(ctx, "one")
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := take(t, s, "one")
 	defer one.Close()
 	if f, ok := one.(disk.Fixed); !ok || !f.Fixed() {
 		t.Error("a snapshot is not fixed")
 	}
-	if d, err := s.Snapshot(ctx, "one"); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a second one of its name: %v, %v", d, err)
+	if err := s.Snapshot(ctx, "one"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second one of its name: %v", err)
 	}
 	again, err := s.OpenSnapshot(ctx, "one")
 	if err != nil {
@@ -180,7 +188,7 @@ func names(t *testing.T, l Live) {
 	}
 	ended, cancel := context.WithCancelCause(ctx)
 	cancel(io.ErrNoProgress)
-	_, made := s.Snapshot(ended, "two")
+	made := s.Snapshot(ended, "two")
 	_, opened := s.OpenSnapshot(ended, "one")
 	removed := s.RemoveSnapshot(ended, "one")
 	_, asked := one.(disk.Differ).Changes(ended, "one", 4096)

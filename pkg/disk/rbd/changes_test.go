@@ -24,7 +24,8 @@ var unmapped = []string{"--object-size", "64K", "--image-feature", "layering,exc
 // take makes a snapshot of an image that is open and returns it.
 func take(t testing.TB, d disk.Disk, name string) disk.Disk {
 	t.Helper()
-	s, err := d.(disk.Snapshotter).Snapshot(t.Context(), name)
+	must(t, d.(disk.Snapshotter).Snapshot(t.Context(), name))
+	s, err := d.(disk.Snapshotter).OpenSnapshot(t.Context(), name)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s

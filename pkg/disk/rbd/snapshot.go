@@ -20,7 +20,7 @@ func (d *Image) Fixed() bool { return d.cluster.Snapshot != "" }
 
 // Snapshot makes a snapshot as disk.Snapshotter says. Who has the image's lock, as a running virtual machine does, keeps it:
 // the library has him make the snapshot, between two of his writes.
-func (d *Image) Snapshot(ctx context.Context, name string) (disk.Disk, error) {
+func (d *Image) Snapshot(ctx context.Context, name string) error {
 	a, err := d.at(name)
 	if err == nil {
 		_, err = d.await(ctx, func() (*Image, error) {
@@ -31,9 +31,9 @@ func (d *Image) Snapshot(ctx context.Context, name string) (disk.Disk, error) {
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make the snapshot rbd:%s: %w", a, err)
+		return fmt.Errorf("make the snapshot rbd:%s: %w", a, err)
 	}
-	return d.OpenSnapshot(ctx, name)
+	return nil
 }
 
 // OpenSnapshot opens a snapshot as disk.Snapshotter says, by a connection of its own.

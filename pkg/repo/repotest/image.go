@@ -40,18 +40,18 @@ type Snapshot struct {
 }
 
 // Snapshot implements disk.Snapshotter.
-func (i *Image) Snapshot(ctx context.Context, name string) (disk.Disk, error) {
+func (i *Image) Snapshot(ctx context.Context, name string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err := i.fit(ctx, name); err != nil {
-		return nil, err
+		return err
 	}
 	if i.snaps[name] != nil {
-		return nil, fmt.Errorf("make snapshot %s: %w", name, fs.ErrExist)
+		return fmt.Errorf("make snapshot %s: %w", name, fs.ErrExist)
 	}
 	i.snaps[name] = i.Clone()
 	i.snaps[name].Fail = i.Fail
-	return &Snapshot{Disk: i.snaps[name], of: i}, nil
+	return nil
 }
 
 // OpenSnapshot implements disk.Snapshotter.
