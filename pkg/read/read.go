@@ -315,6 +315,9 @@ func (s *stage) note(mode string) error {
 	}
 	if mode != "" {
 		n.Bytes, n.Cursor = s.pool.bytes.Load(), s.next
+		if s.image != nil {
+			n.Made = s.before.Modified
+		}
 	}
 	return s.Repo.NoteRead(n)
 }

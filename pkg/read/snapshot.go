@@ -153,7 +153,8 @@ func (s *stage) askDisk(ctx context.Context) error {
 	return nil
 }
 
-// sameAsBase looks, after it was used, whether the base's snapshot is still there, and as large as the base.
+// sameAsBase looks, after it was used, whether the base's snapshot is still there, and the one that was read: somebody may
+// have removed it and made another of its name. What has changed in between no map would tell.
 func (s *stage) sameAsBase(ctx context.Context, name string) error {
 	d, err := s.image.OpenSnapshot(ctx, name)
 	if err != nil {
@@ -163,5 +164,17 @@ func (s *stage) sameAsBase(ctx context.Context, name string) error {
 	if d.Size() != s.base.Size {
 		return fmt.Errorf("it has %d bytes, and the base has %d", d.Size(), s.base.Size)
 	}
-	return nil
+	note, err := s.Repo.ReadNote(s.base.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // of an imported revision
+	}
+	dated, ok := d.(disk.Stater)
+	if err != nil || note.Made.IsZero() || !ok {
+		return err
+	}
+	now, err := dated.Stat()
+	if err == nil && !now.Modified.Equal(note.Made) {
+		err = fmt.Errorf("it is not the one that the base was read from, but another of its name, made at %s", now.Modified.UTC().Format(time.RFC3339))
+	}
+	return err
 }

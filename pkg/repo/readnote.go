@@ -23,10 +23,11 @@ type ReadNote struct {
 	Source   string
 	Host     string
 	Start    time.Time
-	Snapshot string // that was made for it, which is SnapshotName(ID), or ""
-	Mode     string // full, compare, map; "" before the end
-	Bytes    int64  // read
-	Cursor   int64  // where the next map check goes on, a block
+	Snapshot string    // that was made for it, which is SnapshotName(ID), or ""
+	Made     time.Time // of the snapshot, as the source's clock says, at the end; zero is unknown
+	Mode     string    // full, compare, map; "" before the end
+	Bytes    int64     // read
+	Cursor   int64     // where the next map check goes on, a block
 
 	Temporary bool // the snapshot is of no use once the read's session has ended
 }
@@ -43,6 +44,9 @@ func (n ReadNote) bytes() []byte {
 	p.Set("snapshot", n.Snapshot)
 	if n.Temporary {
 		p.Set("keep", "no")
+	}
+	if !n.Made.IsZero() {
+		p.Set("snapshot-time", n.Made.UTC().Format(time.RFC3339Nano))
 	}
 	if n.Mode != "" {
 		p.Set("read", n.Mode)
@@ -100,7 +104,10 @@ func parseReadNote(text []byte) (ReadNote, error) {
 			n.Cursor, err = p.Int("cursor")
 		}
 	}
-	n.Start = n.Start.UTC()
+	if err == nil && p.Has("snapshot-time") {
+		n.Made, err = time.Parse(time.RFC3339Nano, p.Get("snapshot-time"))
+	}
+	n.Start, n.Made = n.Start.UTC(), n.Made.UTC()
 	if n.Temporary = p.Get("keep") == "no"; err == nil && p.Has("keep") && !n.Temporary {
 		err = fmt.Errorf("keep: %q is not known to this version of backy", p.Get("keep"))
 	}

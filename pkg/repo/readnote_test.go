@@ -12,7 +12,7 @@ import (
 // noted notes a read of a snapshot of its own; change may say what is different.
 func noted(t *testing.T, j *Job, id string, change func(*ReadNote)) ReadNote {
 	t.Helper()
-	n := ReadNote{ID: id, Job: j.Name, Source: "disk", Start: start, Session: NewID(), Snapshot: SnapshotName(id)}
+	n := ReadNote{ID: id, Job: j.Name, Source: "disk", Start: start, Session: NewID(), Snapshot: SnapshotName(id), Made: start.Add(7)}
 	if change != nil {
 		change(&n)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"backy/pkg/disk"
 	"backy/pkg/extent"
@@ -21,21 +22,24 @@ type Image struct {
 	Lie func(extent.Map) (extent.Map, error) // what snapshots say of changes in place of the truth, if set
 
 	mu    sync.Mutex
-	snaps map[string]*Disk
+	snaps map[string]*Snapshot
+	count int64 // of all that were made
 }
 
 var (
 	_ disk.Snapshotter = (*Image)(nil)
 	_ disk.Differ      = (*Snapshot)(nil)
+	_ disk.Stater      = (*Snapshot)(nil)
 )
 
 // NewImage returns an image that holds what the disk does.
-func NewImage(d *Disk) *Image { return &Image{Disk: d, snaps: map[string]*Disk{}} }
+func NewImage(d *Disk) *Image { return &Image{Disk: d, snaps: map[string]*Snapshot{}} }
 
 // Snapshot is one of an Image.
 type Snapshot struct {
 	*Disk
 	of     *Image
+	made   time.Time
 	closed bool
 }
 
@@ -49,8 +53,10 @@ func (i *Image) Snapshot(ctx context.Context, name string) error {
 	if i.snaps[name] != nil {
 		return fmt.Errorf("make snapshot %s: %w", name, fs.ErrExist)
 	}
-	i.snaps[name] = i.Clone()
-	i.snaps[name].Fail = i.Fail
+	i.count++
+	s := &Snapshot{Disk: i.Clone(), of: i, made: time.Unix(i.count, i.count)}
+	s.Fail = i.Fail
+	i.snaps[name] = s
 	return nil
 }
 
@@ -64,7 +70,8 @@ func (i *Image) OpenSnapshot(ctx context.Context, name string) (disk.Disk, error
 	if i.snaps[name] == nil {
 		return nil, fmt.Errorf("open snapshot %s: %w", name, fs.ErrNotExist)
 	}
-	return &Snapshot{Disk: i.snaps[name], of: i}, nil
+	opened := *i.snaps[name]
+	return &opened, nil
 }
 
 // RemoveSnapshot implements disk.Snapshotter.
@@ -95,6 +102,11 @@ func (i *Image) Snapshots() []string {
 
 // Fixed implements disk.Fixed.
 func (s *Snapshot) Fixed() bool { return true }
+
+// Stat implements disk.Stater: no two snapshots were made at the same time.
+func (s *Snapshot) Stat() (disk.State, error) {
+	return disk.State{Size: s.size, Modified: s.made, Changed: s.made}, nil
+}
 
 // Close implements io.Closer.
 func (s *Snapshot) Close() error {
