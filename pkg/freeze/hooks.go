@@ -66,8 +66,12 @@ func (h *Hooks) thaw(ctx context.Context, s Snapshot, begun time.Time) error {
 	return nil
 }
 
-// run runs a command until it ends, or the limit is over, or ctx is cancelled. keep, if not nil, is open in it, as
-// descriptor 3.
+// holding runs a command and holds descriptor 3 for as long: what the command leaves behind does not have it.
+const holding = `/bin/sh -c "$1" 3>&-
+exit $?`
+
+// run runs a command until it ends, or the limit is over, or ctx is cancelled. keep, if not nil, is held open until it ends,
+// also when this process was killed.
 func (h *Hooks) run(ctx context.Context, what, command string, s Snapshot, keep *os.File) error {
 	limit := h.Limit
 	if limit == 0 {
@@ -84,6 +88,7 @@ func (h *Hooks) run(ctx context.Context, what, command string, s Snapshot, keep 
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 100 * time.Millisecond // for what the command has left behind, with its standard error
 	if keep != nil {
+		cmd.Args = []string{"/bin/sh", "-c", holding, "backy-freeze", command}
 		cmd.ExtraFiles = []*os.File{keep}
 	}
 	err := cmd.Run()

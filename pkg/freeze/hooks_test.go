@@ -231,6 +231,7 @@ func TestMain(m *testing.M) {
 func TestKilled(t *testing.T) {
 	for _, test := range []struct{ name, freeze string }{
 		{"while it is frozen", "echo freeze >> $DIARY"},
+		{"and something was left behind", "sleep 1000 & echo $! > $DIARY.pid; echo freeze >> $DIARY"},
 		{"while it freezes", "echo begun > $DIARY.begun; sleep 0.3; echo freeze >> $DIARY"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -241,6 +242,11 @@ func TestKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cmd.Wait()
+			t.Cleanup(func() {
+				if left, err := os.ReadFile(g.diary + ".pid"); err == nil {
+					_ = exec.Command("kill", strings.TrimSpace(string(left))).Run()
+				}
+			})
 			await(t, g.diary+".begun", "begun")
 			for _, pid := range guards(t, cmd.Process.Pid) {
 				for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
