@@ -30,6 +30,10 @@ func Sweep(ctx context.Context, job *repo.Job, d disk.Disk, source string, log *
 	return job.SweepReads(ctx, source, remove, log)
 }
 
+// frozenLimit is how long the making of a snapshot may take while something is frozen for it. Where somebody who had the lock
+// of an image of Ceph was killed, it takes half a minute; where the cluster is silent, much longer.
+const frozenLimit = time.Minute
+
 func (s *stage) sweep(ctx context.Context) error {
 	if s.job == nil {
 		return nil
@@ -46,6 +50,11 @@ func (s *stage) snapshot(ctx context.Context) error {
 	s.asked = true
 	name := repo.SnapshotName(s.id)
 	make := func(ctx context.Context) error {
+		if s.Freeze != nil {
+			var done context.CancelFunc
+			ctx, done = context.WithTimeoutCause(ctx, frozenLimit, fmt.Errorf("it was not there after %s, and nothing is to stay frozen for longer than that", frozenLimit))
+			defer done()
+		}
 		err := s.image.Snapshot(ctx, name)
 		s.made = err == nil
 		return err

@@ -365,3 +365,30 @@ func (f *freezing) OpenSnapshot(ctx context.Context, name string) (disk.Disk, er
 	}
 	return f.Image.OpenSnapshot(ctx, name)
 }
+
+// Nothing stays frozen for a cluster that is silent: while it is, the making of the snapshot has a limit.
+func TestSnapshotWhileFrozen(t *testing.T) {
+	i := newImage(t, filled(1, 3*block))
+	d := &limited{Image: i.Image}
+	_, _, err := i.read(read.Options{Disk: d})
+	must(t, err)
+	if d.limit {
+		t.Error("there is a limit though nothing is frozen")
+	}
+	_, _, err = i.read(read.Options{Disk: d, Freeze: freezer(func(ctx context.Context, s freeze.Snapshot) error { return s.Make(ctx) })})
+	must(t, err)
+	if !d.limit {
+		t.Error("there is no limit though something is frozen")
+	}
+}
+
+// limited is an image that notes whether there is a limit to how long a snapshot may take.
+type limited struct {
+	*repotest.Image
+	limit bool
+}
+
+func (l *limited) Snapshot(ctx context.Context, name string) error {
+	_, l.limit = ctx.Deadline()
+	return l.Image.Snapshot(ctx, name)
+}
