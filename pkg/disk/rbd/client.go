@@ -14,8 +14,8 @@ type client struct {
 	options string // the rest of CEPH_ARGS, which the library understands
 }
 
-// whoami finds that out as Ceph's tools do: from the options in CEPH_ARGS, the last of which counts, and from CEPH_CLUSTER
-// and CEPH_CONF.
+// whoami finds that out as Ceph's tools do: from the options in CEPH_ARGS, the last of which counts, and from CEPH_CONF; and from
+// CEPH_CLUSTER, which not all of them heed.
 func whoami(getenv func(string) string) (client, error) {
 	c := client{name: "client.admin", cluster: "ceph", config: getenv("CEPH_CONF")}
 	if s := getenv("CEPH_CLUSTER"); s != "" {
