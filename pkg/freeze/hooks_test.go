@@ -113,6 +113,19 @@ func TestHooksSpeak(t *testing.T) {
 	g.want("snapshot", `msg="freeze: one"`, `msg="freeze: two"`, `freeze: no end`, "thaw: "+strings.Repeat("x", 4096)+`"`, "thaw: "+strings.Repeat("x", 904)+`"`)
 }
 
+// Of a hook that does not stop to speak, the beginning is enough.
+func TestHookSpeaksOnAndOn(t *testing.T) {
+	g := newGuest(t)
+	g.hooks.Freeze = `yes | head -n 100000`
+	if err := g.around(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	g.want("snapshot; thaw vm1 backy-x", `msg="freeze: (and more)"`)
+	if n := strings.Count(g.said.String(), `msg="freeze: y"`); n != 1000 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // A snapshot that is not of a frozen disk is better than none; but it is said. Half of it may have been frozen.
 func TestFreezeFails(t *testing.T) {
 	g := newGuest(t)

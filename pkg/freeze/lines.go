@@ -2,13 +2,17 @@ package freeze
 
 import "bytes"
 
-// maxLine is what is kept of a line that does not end, in bytes.
-const maxLine = 4096
+// What is kept of a line that does not end, in bytes, and of what has no end, in lines.
+const (
+	maxLine  = 4096
+	maxLines = 1000
+)
 
-// lines is a writer that passes on whole lines, without their ends.
+// lines is a writer that passes on whole lines, without their ends; of very many the first.
 type lines struct {
 	pass func(string)
 	part []byte
+	n    int // passed on
 }
 
 func (l *lines) Write(p []byte) (int, error) {
@@ -21,17 +25,23 @@ func (l *lines) Write(p []byte) (int, error) {
 		if !ok {
 			line, rest = line[:maxLine], line[maxLine:]
 		}
-		if len(line) > 0 {
-			l.pass(string(line))
-		}
+		l.tell(line)
 		l.part = append(l.part[:0], rest...)
 	}
 }
 
 // flush passes on a last line that has no end.
 func (l *lines) flush() {
-	if len(l.part) > 0 {
-		l.pass(string(l.part))
-		l.part = nil
+	l.tell(l.part)
+	l.part = nil
+}
+
+func (l *lines) tell(line []byte) {
+	if len(line) == 0 || l.n > maxLines {
+		return
 	}
+	if l.n++; l.n > maxLines {
+		line = []byte("(and more)")
+	}
+	l.pass(string(line))
 }
