@@ -29,6 +29,7 @@ func TestOwnSnapshots(t *testing.T) {
 	if last.Read != repo.ReadFull || last.Snapshot != snapshotOf(last) || last.Source != "rbd:vms/vm1" {
 		t.Errorf("%+v", last)
 	}
+	whole := last.Time
 	r := rand.New(rand.NewPCG(5, 5))
 	for round := range 20 {
 		i.Mutate(r)
@@ -36,7 +37,7 @@ func TestOwnSnapshots(t *testing.T) {
 			i.Resize(1 + r.Int64N(12*block))
 		}
 		rev := i.backup(read.Options{Base: "last", Check: 3})
-		if rev.Read != repo.ReadMap || rev.Base != last.ID || rev.Snapshot != snapshotOf(rev) {
+		if rev.Read != repo.ReadMap || rev.Base != last.ID || rev.Snapshot != snapshotOf(rev) || !rev.WholeRead().Equal(whole) {
 			t.Errorf("round %d: %+v", round, rev)
 		}
 		i.want(append(foreign, snapshotOf(last), snapshotOf(rev))...)
@@ -49,7 +50,21 @@ func TestOwnSnapshots(t *testing.T) {
 			t.Errorf("round %d: notes %q", round, there)
 		}
 		last = rev
+		if round%5 == 0 { // when all was read is known without the revision that was made then
+			must(t, i.f.Job.Forget(ctx, without(i.f.Job, rev.ID), repo.Guard{}))
+		}
 	}
+}
+
+// without lists the revisions of a job, but for one.
+func without(j *repo.Job, id string) (ids []string) {
+	list, _, _ := j.List()
+	for _, r := range list {
+		if r.ID != id {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
 }
 
 // What is written while it is read is not in the backup: the snapshot is what is read.

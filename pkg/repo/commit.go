@@ -54,6 +54,9 @@ func (w *Writer) commit(ctx context.Context, rev Revision, tags []string, log *s
 	}
 	if w.base != nil {
 		rev.Base = w.base.ID
+		if rev.WholeRead().IsZero() {
+			rev.Compared = w.base.WholeRead()
+		}
 		w.inheritDoubt(&rev)
 	}
 	rev.Stored, rev.Job = w.stored, w.job.Name

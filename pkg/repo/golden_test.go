@@ -27,7 +27,7 @@ func TestGolden(t *testing.T) {
 	}
 	whole := Revision{
 		ID: "NkjcG4wtGr5uRyCsQeWXQd", Time: start, Source: "file:/dev/vg0/vm1", Host: "backup-1.example", Size: 10 << 30, Block: 4 << 20, Root: root,
-		Base: "JzqXhwBPC5hQsbEPnWTTtb", Snapshot: "before the upgrade", Read: ReadMap, ReadBytes: 33 << 22, Cursor: 2048, Changed: 3 << 22, Stored: 7340160,
+		Base: "JzqXhwBPC5hQsbEPnWTTtb", Snapshot: "before the upgrade", Read: ReadMap, ReadBytes: 33 << 22, Compared: time.Date(2026, 11, 3, 23, 0, 0, 7000, time.UTC), Cursor: 2048, Changed: 3 << 22, Stored: 7340160,
 		Duration: 3141 * time.Millisecond,
 	}
 	for name, want := range map[string]Revision{
@@ -67,6 +67,7 @@ func TestWrongRevisions(t *testing.T) {
 		"a base that leaves": {"base: Jzqx", "base: .."},
 		"local time":         {".123456Z", ".123456+01:00"},
 		"no time":            {"2026-11-21", "2026-13-21"},
+		"compared never":     {"2026-11-03", "2026-11-31"},
 		"a negative size":    {"size: 1", "size: -1"},
 		"too large a size":   {"size: 10737418240", "size: 9223372036854775807"},
 		"no block size":      {"block: 4194304", "block: 4194305"},

@@ -33,7 +33,8 @@ type Revision struct {
 	Root      object.Name
 	Base      string // id of the revision that it was built on, or ""
 	Snapshot  string
-	Read      string // full, compare, map, foreign
+	Read      string    // full, compare, map, foreign
+	Compared  time.Time // of a disk that was not read whole: WholeRead of the base
 	ReadBytes int64
 	Cursor    int64 // where the next map check goes on, a block
 	Changed   int64 // bytes of blocks that differ from the base's
@@ -50,13 +51,22 @@ func (r Revision) Map() blockmap.Map {
 	return blockmap.Map{Root: r.Root, Size: r.Size, BlockSize: r.Block}
 }
 
+// WholeRead is when all of the disk was last read, for this revision or for one that it was built on. Zero is unknown. It
+// outlives the revision that was made then.
+func (r Revision) WholeRead() time.Time {
+	if r.Read == ReadFull || r.Read == ReadCompare {
+		return r.Time
+	}
+	return r.Compared
+}
+
 // FitBase reports whether the revision can be built on: its state is known, and it is trusted, or distrusted for listed
 // bad objects alone.
 func (r Revision) FitBase() bool {
 	return r.StateErr == nil && (r.State.Trust != Distrusted || r.State.Why == WhyDamage)
 }
 
-var revisionKeys = []string{"format", "id", "time", "source", "host", "size", "block", "root", "base", "snapshot", "read", "read-bytes", "cursor", "changed", "stored", "duration"}
+var revisionKeys = []string{"format", "id", "time", "source", "host", "size", "block", "root", "base", "snapshot", "read", "read-bytes", "compared", "cursor", "changed", "stored", "duration"}
 
 const (
 	revFormat = "1"
@@ -85,6 +95,9 @@ func (r Revision) Bytes() []byte {
 	}
 	p.Set("read", r.Read)
 	p.SetInt("read-bytes", r.ReadBytes)
+	if !r.Compared.IsZero() {
+		p.Set("compared", r.Compared.UTC().Format(timeForm))
+	}
 	if r.Cursor != 0 {
 		p.SetInt("cursor", r.Cursor)
 	}
@@ -111,8 +124,13 @@ func ParseRevision(text []byte) (Revision, error) {
 	if r.Base != "" && !isID(r.Base) {
 		return r, fmt.Errorf("base: %w", CheckID(r.Base))
 	}
-	if r.Time, err = time.Parse(timeForm, p.Get("time")); err != nil || r.Time.Location() != time.UTC {
-		return r, fmt.Errorf("time: %q is no time in UTC", p.Get("time"))
+	if r.Time, err = parseTime(p, "time"); err != nil {
+		return r, err
+	}
+	if p.Has("compared") {
+		if r.Compared, err = parseTime(p, "compared"); err != nil {
+			return r, err
+		}
 	}
 	for _, n := range []struct {
 		key      string
@@ -141,6 +159,14 @@ func ParseRevision(text []byte) (Revision, error) {
 	}
 	r.Duration = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 	return r, nil
+}
+
+func parseTime(p keyval.Pairs, key string) (time.Time, error) {
+	t, err := time.Parse(timeForm, p.Get(key))
+	if err != nil || t.Location() != time.UTC {
+		return t, fmt.Errorf("%s: %q is no time in UTC", key, p.Get(key))
+	}
+	return t, nil
 }
 
 // FormatRoot is how a root is written: its name, or none for an all-zero disk.

@@ -11,7 +11,7 @@ func Scheduled(list []Revision) []schedule.Revision {
 	all := make([]schedule.Revision, len(list))
 	for i, r := range list {
 		all[i] = schedule.Revision{ID: r.ID, Time: r.Time, Tags: r.State.Tags, Known: r.StateErr == nil, Good: r.Good(),
-			Protected: r.State.Protected, Duration: r.Duration, Read: r.Read}
+			Protected: r.State.Protected, Duration: r.Duration, Read: r.Read, Compared: r.WholeRead()}
 	}
 	return all
 }

@@ -92,6 +92,7 @@ type Revision struct {
 	Protected bool
 	Duration  time.Duration // of the backup
 	Read      string        // how its disk was read: full, compare, map, foreign
+	Compared  time.Time     // when all of the disk was last read, for it or for what it was built on; zero is unknown
 }
 
 // Ahead is how far a revision may lie ahead of the clock and still count as made just now. What is further ahead has an

@@ -46,15 +46,11 @@ func (s Schedule) Serve(revisions []Revision, since, now time.Time) Service {
 	return v
 }
 
-// How a revision's disk was read, as far as this package cares: all of it.
-const (
-	readFull    = "full"
-	readCompare = "compare"
-	readForeign = "foreign"
-)
+// readForeign is how a revision's disk was read that another tool read.
+const readForeign = "foreign"
 
-// CompareDue reports whether a job's next backup should compare the whole disk instead of trusting a change map: where no
-// good revision since the last tick of that interval was read in full or by a comparison, and where another tool read the
+// CompareDue reports whether a job's next backup should compare the whole disk instead of trusting a change map: where
+// all of it was not read since the last tick of that interval, as far as good revisions tell, and where another tool read the
 // newest one. spread keeps jobs apart that began together, as with Tick: many comparisons in one night take more time than there
 // is. A job without revisions has nothing to compare with; an interval of 0 is never over.
 func CompareDue(revisions []Revision, every time.Duration, now time.Time, spread time.Duration) bool {
@@ -72,7 +68,7 @@ func CompareDue(revisions []Revision, every time.Duration, now time.Time, spread
 		if newest == nil || r.later(newest) {
 			newest = r
 		}
-		if (r.Read == readFull || r.Read == readCompare) && r.Time.After(last) {
+		if r.Compared.After(last) && r.Compared.Sub(now) <= Ahead {
 			due = false
 		}
 	}

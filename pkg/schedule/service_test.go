@@ -68,6 +68,14 @@ func TestCompareDue(t *testing.T) {
 	read := func(how string, after time.Duration) Revision {
 		r := good(tick.Add(after), "daily")
 		r.Read = how
+		if how == "full" || how == "compare" {
+			r.Compared = r.Time
+		}
+		return r
+	}
+	built := func(after, compared time.Duration) Revision {
+		r := read("map", after)
+		r.Compared = tick.Add(compared)
 		return r
 	}
 	bad := read("compare", time.Hour)
@@ -90,6 +98,9 @@ func TestCompareDue(t *testing.T) {
 		{"the newest is another tool's", month, []Revision{read("compare", time.Hour), read("foreign", 2*time.Hour)}, Day, true},
 		{"another tool's before", month, []Revision{read("foreign", time.Hour), read("compare", 2*time.Hour)}, Day, false},
 		{"compared in the future", month, []Revision{read("compare", 3*Day), read("map", time.Hour)}, Day, true},
+		{"on what was compared since, and has expired", month, []Revision{built(9*Day, time.Hour)}, 10 * Day, false},
+		{"on what was compared before, and has expired", month, []Revision{built(Day, -time.Hour)}, 2 * Day, true},
+		{"on what was compared in the future", month, []Revision{built(time.Hour, 3*Day)}, Day, true},
 		{"never", 0, []Revision{read("foreign", time.Hour)}, Day, false},
 	} {
 		if got := CompareDue(test.revisions, test.every, tick.Add(test.after), 3*Day); got != test.want {
@@ -110,7 +121,7 @@ func TestCompareIsSpread(t *testing.T) {
 			r := good(at("2026-11-21 03:00").Add(time.Duration(day) * Day))
 			r.Read = "map"
 			if day == 0 || CompareDue(list, 30*Day, r.Time, spread) {
-				r.Read = "compare"
+				r.Read, r.Compared = "compare", r.Time
 				if day > 0 {
 					days[day]++
 				}
