@@ -171,7 +171,7 @@ func (p *purge) fence(id string) error {
 		if err := remove(over + "/rev"); err != nil && !errors.Is(err, unix.ENOTDIR) {
 			return err
 		}
-		return os.RemoveAll(over)
+		return removeTree(over)
 	}
 	p.step(StepFence, id)
 	if err := p.do(clear); err != nil { // of an earlier purge
@@ -185,6 +185,17 @@ func (p *purge) fence(id string) error {
 		return err
 	}
 	return p.do(clear)
+}
+
+// removeTree removes a directory with all that is in it. A file that was being made in it, by a writer that is fenced now, may
+// come late.
+func removeTree(path string) (err error) {
+	for range 10 {
+		if err = os.RemoveAll(path); !errors.Is(err, unix.ENOTEMPTY) {
+			break
+		}
+	}
+	return err
 }
 
 // leftOver removes a staging whose session never registered. One that is about to has something in it locked; where it has

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"backy/pkg/durable"
 	"backy/pkg/repo"
 )
@@ -40,7 +42,11 @@ func fence(r *repo.Repo) error {
 		if err := os.Remove(filepath.Join(over, "rev")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := os.RemoveAll(over); err != nil {
+		err := os.RemoveAll(over)
+		for errors.Is(err, unix.ENOTEMPTY) { // a file that was being made came late
+			err = os.RemoveAll(over)
+		}
+		if err != nil {
 			return err
 		}
 		if err := os.Remove(filepath.Join(r.Base, repo.Dot, "sessions", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
