@@ -37,7 +37,7 @@ CRITICAL   a job is late: its newest good revision is older than its SLA, 1.5 ti
            minutes ahead of the clock has no known age, and is no success.
 UNKNOWN    something that is needed cannot be read, or takes longer than --timeout
 WARNING    a job's newest good revision has reached 80 % of its SLA; revisions are distrusted, or cannot be read; there
-           are reports of scrubs in quarantine, or bad objects
+           are reports of scrubs in quarantine, or bad objects, or revisions in a directory that can be no job
 OK         none of that. Tags that begin with manual: are told of with -v, and no reason to worry; so are directories
            with revisions that are no jobs.
 

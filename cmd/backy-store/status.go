@@ -34,7 +34,7 @@ func status(ctx context.Context, c *app.Context) error {
 	for job, err := range jobs {
 		if err != nil {
 			broken++
-			c.Log.Warn("a directory cannot be read", "error", err)
+			c.Log.Warn(err.Error())
 			continue
 		}
 		revisions, bad, err := job.List()
@@ -57,7 +57,7 @@ func status(ctx context.Context, c *app.Context) error {
 		return err
 	}
 	if broken > 0 {
-		return app.Damaged("%d revisions or directories cannot be read", broken)
+		return app.Damaged("%d revisions or directories cannot be read or are left out, named above", broken)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (o Options) wanted(ctx context.Context, f *Facts) ([]*wanted, error) {
 		for _, j := range c.Jobs {
 			list = append(list, &wanted{name: j.Name, schedule: j.Schedule, since: func() time.Time { return c.Since(j.Name) }})
 		}
-		if o.Dead {
+		if o.Dead || len(o.Only) == 0 {
 			o.dead(ctx, f)
 		}
 		return list, nil
@@ -94,6 +94,9 @@ func (o Options) wanted(ctx context.Context, f *Facts) ([]*wanted, error) {
 	for j, err := range o.Repo.Jobs(ctx) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if o.stray(err, f) {
+			continue
 		}
 		if err != nil {
 			f.Findings = append(f.Findings, Finding{Unknown, "", err.Error()})
@@ -154,7 +157,18 @@ func matches(pattern, job string) bool {
 	return ok && err == nil || pattern == job
 }
 
-// dead tells of directories that have revisions and are no jobs.
+// stray reports whether an error is of revisions where no job can be, which is a warning to who asks about all jobs.
+func (o Options) stray(err error, f *Facts) bool {
+	if !errors.As(err, new(*repo.StrayError)) {
+		return false
+	}
+	if len(o.Only) == 0 {
+		f.Findings = append(f.Findings, Finding{Warning, "", err.Error()})
+	}
+	return true
+}
+
+// dead tells of directories that have revisions and are no jobs, where that is asked for; and of those that can be none.
 func (o Options) dead(ctx context.Context, f *Facts) {
 	known := map[string]bool{}
 	for _, j := range o.Config.Jobs {
@@ -162,6 +176,7 @@ func (o Options) dead(ctx context.Context, f *Facts) {
 	}
 	for j, err := range o.Repo.Jobs(ctx) {
 		switch {
+		case o.stray(err, f) || !o.Dead:
 		case err != nil:
 			f.Findings = append(f.Findings, Finding{OK, "", err.Error()})
 		case !known[j.Name] && o.asked(j.Name) && hasRevisions(j.Dir()):

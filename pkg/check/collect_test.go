@@ -189,6 +189,11 @@ func TestDead(t *testing.T) {
 	w.write("config-alone/config", "source: {type: file, filename: /x}\n")
 	w.want(Options{Config: w.conf}, "vm1 1h of 1d 12h")
 	w.want(Options{Config: w.conf, Dead: true}, "vm1 1h of 1d 12h\ninfo: old/vm2: dead: it has revisions, and is no job of the configuration")
+
+	// Those that can be no jobs are told of in any case, but not to who asks about others.
+	w.revision("vm1 old", 99*day, repo.Trusted)
+	w.want(Options{Config: w.conf}, "vm1 1h of 1d 12h\nWARNING: "+(&repo.StrayError{Path: "BASE/vm1 old", Advice: "rename it, to letters, digits, _ and -, single dots inside, starting with a letter or digit"}).Error())
+	w.want(Options{Config: w.conf, Only: []string{"vm1"}, Dead: true}, "vm1 1h of 1d 12h")
 }
 
 // Reports and bad objects are the repository's; of one job, only the reports about it.

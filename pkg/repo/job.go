@@ -161,8 +161,15 @@ func (j *Job) Base(spec string) (Revision, error) {
 	return Revision{}, fmt.Errorf("%w of %s is fit to build on", ErrNoRevision, j.Name)
 }
 
+// StrayError is of revisions where no job can be: purge keeps what they need, and everybody else leaves them out.
+type StrayError struct{ Path, Advice string }
+
+func (e *StrayError) Error() string {
+	return fmt.Sprintf("there are revisions in %q that are left out, for it can be no job: %s", e.Path, e.Advice)
+}
+
 // Jobs walks the base directory for jobs: directories that have a revision or a config. A directory that cannot be read
-// is yielded as an error, and the walk goes on behind it. Symbolic links are not followed.
+// is yielded as an error, and so is a *StrayError, and the walk goes on behind it. Symbolic links are not followed.
 func (r *Repo) Jobs(ctx context.Context) iter.Seq2[*Job, error] {
 	return func(yield func(*Job, error) bool) { r.jobsBelow(ctx, "", yield) }
 }
@@ -183,18 +190,56 @@ func (r *Repo) jobsBelow(ctx context.Context, name string, yield func(*Job, erro
 	case name != "" && slices.ContainsFunc(entries, isJobFile) && !yield(&Job{name, r}, nil):
 		return false
 	}
+	if name == "" && slices.ContainsFunc(entries, isRevFile) && !yield(nil, &StrayError{r.Base, "move them into a job's directory below it"}) {
+		return false
+	}
 	for _, e := range entries {
-		if !e.IsDir() || e.Name() == Dot || e.Name() == "lost+found" || CheckJob(e.Name()) != nil {
-			continue
-		}
-		if !r.jobsBelow(ctx, path.Join(name, e.Name()), yield) {
+		switch below := path.Join(name, e.Name()); {
+		case !e.IsDir() || e.Name() == Dot || e.Name() == "lost+found":
+		case CheckJob(e.Name()) != nil:
+			if err := r.stray(ctx, below); err != nil && !yield(nil, err) {
+				return false
+			}
+		case !r.jobsBelow(ctx, below, yield):
 			return false
 		}
 	}
 	return true
 }
 
-func isJobFile(e fs.DirEntry) bool {
+// stray fails if there are revisions in or below a directory whose name no part of a job's can be.
+func (r *Repo) stray(ctx context.Context, name string) error {
+	top := filepath.Join(r.Base, filepath.FromSlash(name))
+	found := false
+	var failed error
+	_ = filepath.WalkDir(top, func(_ string, e fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			failed = context.Cause(ctx)
+			return fs.SkipAll
+		case err != nil && !errors.Is(err, fs.ErrNotExist): // there may be others behind it
+			failed = err
+		case err != nil:
+		case e.IsDir() && (e.Name() == Dot || e.Name() == "lost+found"):
+			return fs.SkipDir
+		case !e.IsDir() && isRevFile(e):
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	switch {
+	case found:
+		return &StrayError{top, "rename it, to letters, digits, _ and -, single dots inside, starting with a letter or digit"}
+	case failed != nil:
+		return fmt.Errorf("list jobs: %w", failed)
+	}
+	return nil
+}
+
+func isJobFile(e fs.DirEntry) bool { return e.Name() == "config" || isRevFile(e) }
+
+func isRevFile(e fs.DirEntry) bool {
 	id, ok := strings.CutSuffix(e.Name(), revSuffix)
-	return e.Name() == "config" || ok && isID(id)
+	return ok && isID(id)
 }

@@ -42,8 +42,12 @@ type counted struct {
 func (r *Repo) Usage(ctx context.Context, lost func(error)) (all Usage, jobs []Usage, err error) {
 	var trees []*tree
 	for job, err := range r.Jobs(ctx) {
+		if ctx.Err() != nil {
+			return all, nil, context.Cause(ctx)
+		}
 		if err != nil {
-			return all, nil, err
+			lost(err)
+			continue
 		}
 		t, err := r.tree(ctx, job, lost)
 		if err != nil {

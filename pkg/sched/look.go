@@ -287,10 +287,12 @@ func (d *Daemon) oneOf(list []string) []string {
 // walk finds directories with revisions that are no jobs, and forgets those that are gone.
 func (d *Daemon) walk(ctx context.Context) {
 	dead := map[string]bool{}
+	unseen := false // what was not seen may be there all the same
 	for rj, err := range d.repo.Jobs(ctx) {
 		if err != nil {
 			d.Log.WarnContext(ctx, "look for jobs", "error", err)
-			return // what was not seen may be there all the same
+			unseen = unseen || !errors.As(err, new(*repo.StrayError))
+			continue
 		}
 		dead[rj.Name] = true
 	}
@@ -300,7 +302,7 @@ func (d *Daemon) walk(ctx context.Context) {
 	var fresh []string
 	d.mu.Lock()
 	for name, j := range d.jobs {
-		if j.config == nil && !dead[name] && j.run == nil {
+		if j.config == nil && !dead[name] && j.run == nil && !unseen {
 			delete(d.jobs, name)
 		}
 	}

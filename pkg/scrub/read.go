@@ -174,8 +174,12 @@ func (s *scrub) round(ctx context.Context) error {
 func (s *scrub) list(ctx context.Context) (map[string]bool, error) {
 	there := map[string]bool{}
 	for job, err := range s.Repo.Jobs(ctx) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
-			return nil, err
+			s.unseen(err)
+			continue
 		}
 		list, _, err := job.List()
 		if err != nil {

@@ -2,7 +2,9 @@ package scrub
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"backy/pkg/event"
@@ -20,14 +22,40 @@ type (
 
 const maxUnknown = 100
 
+// unseen notes a directory whose revisions are not looked at: nobody says what these have lost.
+func (s *scrub) unseen(err error) {
+	var stray *repo.StrayError
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &stray):
+		if s.noteUnknown(stray.Path, err) {
+			s.Log.Warn(err.Error())
+		}
+	case errors.As(err, &path):
+		s.unknown(path.Path, err)
+	default:
+		s.unknown("a directory", err)
+	}
+}
+
 // unknown notes what could not be read.
 func (s *scrub) unknown(what string, err error) {
+	if s.noteUnknown(what, err) {
+		s.Log.Warn("cannot read "+what+", which says nothing about it", "error", err)
+	}
+}
+
+// noteUnknown reports whether there is something new to tell.
+func (s *scrub) noteUnknown(what string, err error) bool {
+	if slices.ContainsFunc(s.report.Unknown, func(u Unknown) bool { return u.What == what }) {
+		return false // it was met twice
+	}
 	if len(s.report.Unknown) >= maxUnknown {
 		s.report.UnknownMore++
-		return
+		return false
 	}
 	s.report.Unknown = append(s.report.Unknown, Unknown{What: what, Reason: err.Error()})
-	s.Log.Warn("cannot read "+what+", which says nothing about it", "error", err)
+	return true
 }
 
 // tell says that data is damaged, while it goes on.

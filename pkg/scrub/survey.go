@@ -144,8 +144,12 @@ func (s *scrub) everyone(ctx context.Context, look bool) error {
 	}
 	v := &survey{s, pages, map[object.Key]bool{}, look}
 	for job, err := range s.Repo.Jobs(ctx) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
-			return err
+			s.unseen(err)
+			continue
 		}
 		list, broken, err := job.List()
 		if err != nil {
