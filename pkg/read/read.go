@@ -80,6 +80,8 @@ type stage struct {
 	snap     disk.Disk        // that snapshot
 	asked    bool             // for it to be made
 	made     bool             // and it is there
+	others   bool             // somebody else was asked for it, too
+	refused  bool             // it was not made, and never will be
 	change   extent.Map       // by --map, or by the disk itself
 	alloc    extent.Map       // by --alloc
 	doubt    *disk.DoubtError // about the change map; nil is none

@@ -56,10 +56,11 @@ func (s *stage) snapshot(ctx context.Context) error {
 			defer done()
 		}
 		err := s.image.Snapshot(ctx, name)
-		s.made = err == nil
+		s.made, s.refused = err == nil, errors.Is(err, fs.ErrPermission) && !s.others
 		return err
 	}
 	there := func(ctx context.Context) (bool, error) {
+		s.others = true
 		d, err := s.image.OpenSnapshot(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
@@ -93,7 +94,8 @@ func (s *stage) snapshot(ctx context.Context) error {
 const removeLimit = 3 * time.Second
 
 // unsnap removes the snapshot of a read that failed, and then its note. Where that does not work now, or it may be made yet
-// by who was asked to, the note stays, and the job's next read of this disk does it.
+// by who was asked to, the note stays, and the job's next read of this disk does it. Of one that we may not make only the note
+// goes.
 func (s *stage) unsnap(ctx context.Context) {
 	if !s.asked {
 		return
@@ -101,6 +103,12 @@ func (s *stage) unsnap(ctx context.Context) {
 	if s.snap != nil {
 		_ = s.snap.Close()
 		s.snap = nil
+	}
+	if s.refused {
+		if err := s.Repo.ForgetRead(s.id); err != nil {
+			s.Log.Warn("the note of the read that failed stays until the job's next read of this disk", "read", s.id, "error", err)
+		}
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"backy/pkg/disk"
@@ -354,6 +358,38 @@ func TestImageRefuses(t *testing.T) {
 }
 
 var _ disk.Snapshotter = (*stubborn)(nil)
+
+// Who may not make snapshots leaves nothing behind; but what somebody else was asked for may come yet.
+func TestMayNotSnapshot(t *testing.T) {
+	for name, asks := range map[string]bool{"alone": false, "somebody else was asked": true} {
+		t.Run(name, func(t *testing.T) {
+			i := newImage(t, filled(1, 3*block))
+			o := read.Options{Disk: &forbidden{i.Image}}
+			if asks {
+				o.Freeze = freezer(func(ctx context.Context, s freeze.Snapshot) error {
+					if there, err := s.There(ctx); there || err != nil {
+						t.Error(there, err)
+					}
+					return s.Make(ctx)
+				})
+			}
+			if _, said, err := i.read(o); !errors.Is(err, fs.ErrPermission) || said != "" {
+				t.Errorf("%v; said %s", err, said)
+			}
+			notes, err := os.ReadDir(filepath.Join(i.f.Base, ".backy", "reads"))
+			must(t, err)
+			if len(notes) > 0 != asks {
+				t.Errorf("notes: %v", notes)
+			}
+		})
+	}
+}
+
+// forbidden is an image of somebody who may only read it.
+type forbidden struct{ *repotest.Image }
+
+func (*forbidden) Snapshot(context.Context, string) error       { return syscall.EPERM }
+func (*forbidden) RemoveSnapshot(context.Context, string) error { return syscall.EPERM }
 
 // While something is frozen the snapshot is made, and no more.
 func TestOpensAfterTheThaw(t *testing.T) {
