@@ -33,6 +33,15 @@ func (s *scrub) markEarly(ctx context.Context) error {
 	return nil
 }
 
+// tellEarly tells what a run that did not come to its end has marked on the way.
+func (s *scrub) tellEarly() {
+	for _, key := range s.keys(finding.bad) {
+		if s.early[key] && !slices.ContainsFunc(s.report.Bad, func(b Bad) bool { return b.Key == key.String() }) {
+			s.tell("%s is bad: %v; it is marked, and the next scrub says which revisions reach it", key, s.found[key].err)
+		}
+	}
+}
+
 // mark marks what is bad, with the places that reach it. What no revision reaches is none of ours if it is missing, or was
 // in limbo.
 func (s *scrub) mark(ctx context.Context) error {

@@ -60,6 +60,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	s := &scrub{Options: o, start: o.Now(), quarantine: o.Repo.NewQuarantine(), found: map[object.Key]finding{}, limbo: map[object.Key]bool{}, early: map[object.Key]bool{}}
 	s.report = Report{Time: s.start, Share: o.Share, Complete: true, Bad: []Bad{}, Revisions: []Verdict{}}
 	if err := s.run(ctx); err != nil {
+		s.tellEarly()
 		return s.report, err
 	}
 	s.tellRight()

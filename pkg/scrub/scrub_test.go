@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -541,6 +542,8 @@ func TestEndedHalfway(t *testing.T) {
 		}
 		return now()
 	}
+	var said bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&said, nil))
 	if _, err := scrub.Run(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -556,6 +559,9 @@ func TestEndedHalfway(t *testing.T) {
 	for _, key := range f.Chunks(rev) {
 		if passed := int64(key.Name[0])<<4|int64(key.Name[1])>>4 < prefixes; marks[key] != passed {
 			t.Errorf("%s was passed: %v, is marked: %v", key, passed, marks[key])
+		}
+		if told := strings.Contains(said.String(), key.String()+" is bad: "); told != marks[key] {
+			t.Errorf("%s is marked: %v, told of: %v", key, marks[key], told)
 		}
 	}
 	o = options(f)
