@@ -61,10 +61,17 @@ type LimboEpoch struct {
 	For []SessionInfo `json:"for"`
 }
 
-// TooManyError says that a purge stopped before it moved or deleted anything.
-type TooManyError struct{ Unreached, All int64 }
+// TooManyError says that a purge stopped before it moved or deleted anything, or, where it goes by parts or made a second
+// pass, anything more.
+type TooManyError struct {
+	Unreached, All int64
+	Some           bool // was moved or deleted until then
+}
 
 func (e *TooManyError) Error() string {
+	if e.Some {
+		return fmt.Sprintf("the purge stopped on its way: no revision reaches %d of the next %d objects, which is more than half; if that can be right, use --force", e.Unreached, e.All)
+	}
 	return fmt.Sprintf("nothing was purged: no revision reaches %d of %d objects, which is more than half; if that can be right, use --force", e.Unreached, e.All)
 }
 
@@ -234,7 +241,7 @@ func (p *purge) few(l *listing) error {
 		p.report.TooMany = true
 		return nil
 	}
-	return &TooManyError{unreached, all}
+	return &TooManyError{unreached, all, p.report.Moved.Objects+p.report.Freed.Objects+p.report.Back.Objects > 0}
 }
 
 // do takes a step that may need space.
