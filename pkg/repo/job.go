@@ -115,6 +115,9 @@ var ErrNoRevision = errors.New("no such revision")
 // Get reads one revision by its id.
 func (j *Job) Get(id string) (Revision, error) {
 	text, err := readSmall(j.file(id + revSuffix))
+	if leadsNowhere(j.file(id+revSuffix), err) {
+		return Revision{}, fmt.Errorf("%s is a symbolic link that leads nowhere", j.file(id+revSuffix))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return Revision{}, fmt.Errorf("%w: %s has no %s", ErrNoRevision, j.Name, id)
 	}

@@ -162,7 +162,7 @@ func TestPurgeStops(t *testing.T) {
 		}, "symbolic link"},
 		{"a revision that is a link to nothing", func(t *testing.T, j *Job, _ Revision) {
 			os.Symlink("nowhere", j.file(NewID()+revSuffix))
-		}, "vanished"},
+		}, "leads nowhere"},
 		{"a page that is missing", func(t *testing.T, j *Job, r Revision) {
 			os.Remove(j.repo.pool.Path(object.Key{Kind: object.Page, Name: r.Root}))
 		}, "cannot be read"},

@@ -155,6 +155,8 @@ func (r *Repo) walk(ctx context.Context, path string, into walked) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && !isRev:
 				continue // it leads nowhere
+			case leadsNowhere(full, err):
+				return fmt.Errorf("%s is a symbolic link that leads nowhere: put the file itself there, or remove it", full)
 			case err != nil:
 				return vanished(full, err)
 			case info.IsDir():
@@ -192,6 +194,15 @@ func (r *Repo) revisionAt(path string) (Revision, error) {
 	}
 	rev.Job, _ = filepath.Rel(r.Base, filepath.Dir(path))
 	return rev, nil
+}
+
+// leadsNowhere reports whether that is why there is nothing at a path: a link is there.
+func leadsNowhere(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSymlink
 }
 
 func vanished(path string, err error) error {

@@ -229,8 +229,11 @@ func TestOneBrokenRevision(t *testing.T) {
 	if err := os.Remove(j.file(second.ID + stateSuffix)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink("nowhere", j.file(NewID()+revSuffix)); err != nil {
+		t.Fatal(err)
+	}
 	list, broken, err := j.List()
-	if err != nil || len(list) != 1 || len(broken) != 1 || list[0].StateErr == nil {
+	if err != nil || len(list) != 1 || len(broken) != 2 || list[0].StateErr == nil {
 		t.Errorf("%v, %v, %v", list, broken, err)
 	}
 	if _, err := j.Base("last"); !errors.Is(err, ErrNoRevision) {
