@@ -117,6 +117,10 @@ func (p *purge) endSessions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list stagings: %w", err)
 	}
+	notes, err := os.ReadDir(p.repo.path("reads")) // before the registrations, too
+	if err != nil {
+		return fmt.Errorf("list reads: %w", err)
+	}
 	sessions, err := p.repo.Sessions()
 	if err != nil {
 		return err
@@ -147,8 +151,18 @@ func (p *purge) endSessions(ctx context.Context) error {
 			p.Log.WarnContext(ctx, "the staging of a session that is over cannot be removed", "session", id, "error", err)
 		}
 	}
-	if !p.DryRun {
-		sweepProbes(p.repo.path("chunks"))
+	if p.DryRun {
+		return nil
+	}
+	sweepProbes(p.repo.path("chunks"))
+	for _, e := range notes {
+		id, making := strings.CutPrefix(e.Name(), ".")
+		if !making || !isID(id) || registered[id] && !p.over[id] {
+			continue
+		}
+		if err := remove(p.repo.path("reads", e.Name())); err != nil {
+			p.Log.WarnContext(ctx, "what a read that was killed has left cannot be removed", "session", id, "error", err)
+		}
 	}
 	return nil
 }

@@ -261,7 +261,7 @@ func TestPurgeKeepsWhatReadersRead(t *testing.T) {
 	}
 }
 
-// What lies in tmp is taken away, unless somebody is about to use it.
+// What lies in tmp is taken away, and notes of reads in the making, unless somebody is about to use it.
 func TestPurgeRemovesDeadStagings(t *testing.T) {
 	j := newJob(t)
 	for _, dead := range []string{NewID(), NewID() + overSuffix} {
@@ -269,6 +269,10 @@ func TestPurgeRemovesDeadStagings(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, j.repo.path("tmp", dead, "sent"), "")
+	}
+	noting := "." + live(t, j)
+	for _, name := range []string{"." + NewID(), noting} {
+		write(t, j.repo.path("reads", name), "format: 1\njo")
 	}
 	w, err := j.NewWriter(WriterOptions{})
 	if err != nil {
@@ -280,7 +284,10 @@ func TestPurgeRemovesDeadStagings(t *testing.T) {
 	}
 	w.Close()
 	purged(t, j.repo, PurgeOptions{})
-	empty(t, j.repo, "tmp", "sessions")
+	empty(t, j.repo, "tmp")
+	if notes, err := os.ReadDir(j.repo.path("reads")); err != nil || len(notes) != 1 || notes[0].Name() != noting {
+		t.Errorf("notes in the making: %v, %v; want that of the session that lives", notes, err)
+	}
 }
 
 func TestPurgeCancelled(t *testing.T) {

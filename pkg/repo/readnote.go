@@ -58,8 +58,7 @@ func (n ReadNote) bytes() []byte {
 
 // NoteRead writes a note, in place of an older one with its id. One that names a snapshot is durable.
 func (r *Repo) NoteRead(n ReadNote) error {
-	ops, temp := r.Ops, r.path("reads", "."+n.ID)
-	_ = os.Remove(temp) // of a run that was killed
+	ops, temp := r.Ops, r.path("reads", "."+n.Session) // which purge removes once the session is over
 	err := ops.WriteFile(temp, n.bytes(), 0o640)
 	if err == nil {
 		err = os.Rename(temp, r.path("reads", n.ID))
