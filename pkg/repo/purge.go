@@ -61,18 +61,11 @@ type LimboEpoch struct {
 	For []SessionInfo `json:"for"`
 }
 
-// TooManyError says that a purge stopped before it moved or deleted anything, or, where it goes by parts or made a second
-// pass, anything more.
-type TooManyError struct {
-	Unreached, All int64
-	Some           bool // was moved or deleted until then
-}
+// TooManyError says that a purge stopped before it moved or deleted any of so many objects.
+type TooManyError struct{ Unreached, All int64 }
 
 func (e *TooManyError) Error() string {
-	if e.Some {
-		return fmt.Sprintf("the purge stopped on its way: no revision reaches %d of the next %d objects, which is more than half; if that can be right, use --force", e.Unreached, e.All)
-	}
-	return fmt.Sprintf("nothing was purged: no revision reaches %d of %d objects, which is more than half; if that can be right, use --force", e.Unreached, e.All)
+	return fmt.Sprintf("no revision reaches %d of %d objects, which is more than half; if that can be right, use --force", e.Unreached, e.All)
 }
 
 // purge is one at work.
@@ -208,11 +201,11 @@ func (p *purge) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.mark(ctx, l); err != nil {
-			return err
+		if err = p.mark(ctx, l); err == nil {
+			err = p.few(l)
 		}
-		if err := p.few(l); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.soFar(), err)
 		}
 		if err := p.free(ctx, l); err != nil {
 			return err
@@ -241,7 +234,15 @@ func (p *purge) few(l *listing) error {
 		p.report.TooMany = true
 		return nil
 	}
-	return &TooManyError{unreached, all, p.report.Moved.Objects+p.report.Freed.Objects+p.report.Back.Objects > 0}
+	return &TooManyError{unreached, all}
+}
+
+// soFar says, of a purge that stops, whether it has done anything: there may have been other parts, and another pass.
+func (p *purge) soFar() string {
+	if p.report.Moved.Objects+p.report.Freed.Objects+p.report.Back.Objects == 0 {
+		return "nothing was purged"
+	}
+	return "the purge stopped on its way"
 }
 
 // do takes a step that may need space.

@@ -25,12 +25,12 @@ func (p *purge) mark(ctx context.Context, l *listing) error {
 	p.step(StepRevisions, "")
 	revisions, err := p.repo.everyRevision(ctx)
 	if err != nil {
-		return fmt.Errorf("nothing was purged: %w", err)
+		return err
 	}
 	p.step(StepRegistrations, "")
 	sessions, err := p.repo.Sessions()
 	if err != nil {
-		return fmt.Errorf("nothing was purged: %w", err)
+		return err
 	}
 	p.step(StepMark, "")
 	m := &marker{purge: p, l: l, pages: make(chan *blockmap.Pages, runtime.GOMAXPROCS(0)), total: l.pageCount()}
@@ -42,14 +42,14 @@ func (p *purge) mark(ctx context.Context, l *listing) error {
 		m.pages <- pages
 	}
 	if err := m.revisions(ctx, revisions); err != nil {
-		return fmt.Errorf("nothing was purged: %w", err)
+		return err
 	}
 	for _, s := range sessions {
 		if p.DryRun && p.over[s.ID] {
 			continue // it would have been removed
 		}
 		if err := m.registration(ctx, s.root); err != nil {
-			return fmt.Errorf("nothing was purged: %s reads from a damaged page: %w", s, err)
+			return fmt.Errorf("%s reads from a damaged page: %w", s, err)
 		}
 	}
 	return nil
