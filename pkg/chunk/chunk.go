@@ -208,7 +208,7 @@ func (s *stage) blockSize() error {
 
 func (s *stage) run(ctx context.Context) error {
 	var err error
-	if s.look, err = newLookup(s.Repo, s.job, s.Log); err != nil {
+	if s.look, err = newLookup(s.Repo, s.job); err != nil {
 		return err
 	}
 	out, err := object.NewStreamWriter(s.Out, s.first)

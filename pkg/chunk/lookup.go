@@ -3,10 +3,7 @@ package chunk
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"backy/pkg/object"
 	"backy/pkg/repo"
@@ -15,31 +12,22 @@ import (
 // recentNames is how many names of this stream are remembered, so that a block that comes often is sent once.
 const recentNames = 1 << 16
 
-// pool is what is asked of the repository's objects.
-type pool interface {
-	object.Getter
-	object.Haser
-}
-
 // lookup knows what need not be sent. That it says so is only a reason to leave an object out; what counts is the look
 // that backy-store takes before it commits.
 type lookup struct {
 	repo   *repo.Repo // nil: nothing is there
 	marks  repo.Marks
 	verify bool // the job has a distrusted revision: an object is read and checked before it is reused
-	pool   pool
-	log    *slog.Logger
 
 	mu     sync.Mutex
 	recent map[object.Key]int64 // and the first block that has it
 }
 
-func newLookup(r *repo.Repo, job *repo.Job, log *slog.Logger) (*lookup, error) {
-	l := &lookup{repo: r, log: log, recent: map[object.Key]int64{}}
+func newLookup(r *repo.Repo, job *repo.Job) (*lookup, error) {
+	l := &lookup{repo: r, recent: map[object.Key]int64{}}
 	if r == nil {
 		return l, nil
 	}
-	l.pool = r.Objects()
 	var err error
 	if l.marks, err = r.Marks(); err != nil {
 		return nil, err
@@ -67,7 +55,7 @@ func (l *lookup) has(ctx context.Context, key object.Key, block int64) (bool, er
 	if sent || l.repo == nil || l.marks[key] {
 		return sent, nil
 	}
-	there, err := l.pool.Has(ctx, key)
+	there, err := l.repo.Objects().Has(ctx, key)
 	if err != nil || !there || !l.verify {
 		return there, err
 	}
@@ -82,24 +70,18 @@ func (l *lookup) first(key object.Key, block int64) bool {
 	return !ok || at >= block
 }
 
-// good reads an object before it is reused. One that the disk does not give back may be good, but is no good here: it is
-// marked, which has backy-store put the one that is sent in its place, and read that back. A scrub that can read it after all
-// takes the mark away.
+// good reads an object before it is reused.
 func (l *lookup) good(ctx context.Context, key object.Key) (bool, error) {
 	dec, err := object.NewDecoder(repo.MaxBlock)
 	if err != nil {
 		return false, err
 	}
-	_, _, err = object.Fetch(ctx, l.pool, dec, key, nil, nil)
+	_, _, err = object.Fetch(ctx, l.repo.Objects(), dec, key, nil, nil)
 	if bad := (*object.BadError)(nil); errors.As(err, &bad) {
 		return false, l.repo.Mark(key, bad.Reason)
 	}
 	if errors.Is(err, object.ErrNotExist) { // moved away since
 		return false, nil
-	}
-	if errors.Is(err, unix.EIO) {
-		l.log.WarnContext(ctx, "an object in the repository cannot be read; it is marked as bad, and sent again", "error", err)
-		return false, l.repo.Mark(key, err.Error())
 	}
 	return err == nil, err
 }
