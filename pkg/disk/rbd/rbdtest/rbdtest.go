@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -18,10 +21,17 @@ import (
 // The cluster of this process.
 var (
 	once  sync.Once
-	own   string // its directory, if it is to be removed
-	skip  string // why there is none
+	own   *holder // if it is to be removed
+	skip  string  // why there is none
 	wrong error
 )
+
+// holder is the process that ends this process's own cluster once the pipe to it is closed: by Stop, or by the end of this
+// process, whatever ends it.
+type holder struct {
+	cmd  *exec.Cmd
+	pipe io.Closer
+}
 
 // limit is the longest that a tool of Ceph's may take: without a cluster they wait for ever.
 const limit = 3 * time.Minute
@@ -46,26 +56,51 @@ func start() {
 		if dir, wrong = os.MkdirTemp("", "ceph"); wrong != nil {
 			return
 		}
-		own = dir
 		os.Setenv("CEPH_RIG_DIR", dir)
+		own, wrong = hold()
+	} else {
+		_, wrong = rig("up")
 	}
-	if _, err := rig("up"); err != nil {
-		exit := (*exec.ExitError)(nil)
-		if errors.As(err, &exit) && exit.ExitCode() == 77 {
-			skip = err.Error()
-			return
-		}
-		wrong = err
-		return
+	if exit := (*exec.ExitError)(nil); errors.As(wrong, &exit) && exit.ExitCode() == 77 {
+		skip = wrong.Error()
 	}
 	os.Setenv("CEPH_CONF", filepath.Join(dir, "ceph.conf"))
 	os.Setenv("CEPH_ARGS", "--id admin")
 }
 
+// hold starts a cluster that ends with this process.
+func hold() (*holder, error) {
+	path, err := script()
+	if err != nil {
+		return nil, err
+	}
+	var words bytes.Buffer
+	cmd := exec.Command(path, "hold")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal that is for our whole group is not for it
+	cmd.Stderr = &words
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if said, err := io.ReadAll(out); err == nil && len(said) > 0 {
+		return &holder{cmd, in}, nil
+	}
+	in.Close()
+	return nil, failed(cmd.Wait(), cmd, words.String())
+}
+
 // Stop ends this process's own cluster: defer it in TestMain.
 func Stop() {
-	if own != "" {
-		rig("down", "--purge")
+	if own != nil {
+		own.pipe.Close()
+		own.cmd.Wait()
 	}
 }
 
@@ -78,12 +113,16 @@ func Rig(t testing.TB, args ...string) {
 }
 
 func rig(args ...string) (string, error) {
-	_, here, _, _ := runtime.Caller(0)
-	script, err := filepath.Abs(filepath.Join(filepath.Dir(here), "../../../../scripts/rigs/ceph-cluster"))
+	path, err := script()
 	if err != nil {
 		return "", err
 	}
-	return run(nil, script, args...)
+	return run(nil, path, args...)
+}
+
+func script() (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Abs(filepath.Join(filepath.Dir(here), "../../../../scripts/rigs/ceph-cluster"))
 }
 
 // RBD calls the tool rbd and returns its standard output.
@@ -107,7 +146,11 @@ func run(in []byte, name string, args ...string) (string, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &words
 	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
-		return "", errors.Join(err, errors.New(filepath.Base(name)+" "+strings.Join(args, " ")+": "+strings.TrimSpace(words.String())))
+		return "", failed(err, cmd, words.String())
 	}
 	return out.String(), nil
+}
+
+func failed(err error, cmd *exec.Cmd, words string) error {
+	return fmt.Errorf("%w\n%s %s: %s", err, filepath.Base(cmd.Path), strings.Join(cmd.Args[1:], " "), strings.TrimSpace(words))
 }
