@@ -96,6 +96,19 @@ func TestConfiguration(t *testing.T) {
 	must(t, open(t, a).Close())
 }
 
+// soon is what a call returns that does not wait for a cluster that is down.
+func soon(t *testing.T, call func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Minute):
+		return errors.New("waits for a cluster that is down")
+	}
+}
+
 // A cluster that is down is waited for, but not for ever, and not by who has no time for that; one that comes up again
 // meanwhile has only been slow.
 func TestClusterDown(t *testing.T) {
@@ -127,6 +140,7 @@ func TestClusterDown(t *testing.T) {
 		t.Errorf("a snapshot without an osd, and without time: %v", err)
 	}
 	all.Wait()
+	must(t, soon(t, third.Close)) // the cluster is silent, and the snapshot under way
 	done := make(chan error)
 	p := make([]byte, len(ones))
 	go func() {
@@ -137,7 +151,7 @@ func TestClusterDown(t *testing.T) {
 	if err := <-done; err != nil || !bytes.Equal(p, ones) {
 		t.Errorf("read while the osd came up: %v", err)
 	}
-	must(t, third.Close()) // whose snapshot may have been made
+	third.Settle() // its snapshot may have been made
 	for _, name := range []string{"s", "t"} {
 		must(t, patient.RemoveSnapshot(t.Context(), name))
 	}

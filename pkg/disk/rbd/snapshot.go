@@ -87,7 +87,7 @@ func (d *Image) at(name string) (Address, error) {
 }
 
 // await makes a call that nothing but the library's own limits of time can end, and returns when ctx ends. The call goes on
-// then, so what it does may be done all the same; what it opens is closed. Close waits for it.
+// then, so what it does may be done all the same; what it opens is closed. Close does not wait for it.
 func (d *Image) await(ctx context.Context, call func() (*Image, error)) (*Image, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -99,22 +99,25 @@ func (d *Image) await(ctx context.Context, call func() (*Image, error)) (*Image,
 		opened *Image
 		err    error
 	}
-	done := make(chan result)
+	done, gone := make(chan result), make(chan struct{})
 	go func() {
 		defer d.leave()
 		opened, err := call()
 		select {
 		case done <- result{opened, err}:
-		case <-ctx.Done():
+		case <-gone:
 			if opened != nil {
 				opened.Close()
 			}
+			d.given.Add(-1)
 		}
 	}()
 	select {
 	case r := <-done:
 		return r.opened, r.err
 	case <-ctx.Done():
+		d.given.Add(1)
+		close(gone)
 		return nil, context.Cause(ctx)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ceph/go-ceph/rbd"
@@ -25,8 +26,9 @@ type Image struct {
 	size    int64
 	was     version // of the snapshot; without one, none
 
-	open sync.RWMutex // held by each call, and for good by Close: under a call the library must not lose the image
-	done bool
+	open  sync.RWMutex // held by each call, and for good by Close: under a call the library must not lose the image
+	done  atomic.Bool  // Close was called
+	given atomic.Int32 // the calls that were given up, and are still within the library
 
 	mu     sync.Mutex // of what follows
 	mapper *mapper
@@ -96,8 +98,11 @@ func (d *Image) Size() int64 { return d.size }
 
 // enter begins a call, which leave ends.
 func (d *Image) enter() error {
+	if d.done.Load() { // who closes may not have the lock yet
+		return fs.ErrClosed
+	}
 	d.open.RLock()
-	if d.done {
+	if d.done.Load() {
 		d.open.RUnlock()
 		return fs.ErrClosed
 	}
@@ -106,14 +111,23 @@ func (d *Image) enter() error {
 
 func (d *Image) leave() { d.open.RUnlock() }
 
-// Close closes the image and the connection, once all reads have come back.
+// Close closes the image and the connection, once all calls have come back. For one that was given up, as the cluster is
+// silent, it does not wait: that may take as long as the library has patience. Then all is closed later, or by the end of the
+// process.
 func (d *Image) Close() error {
-	d.open.Lock()
-	defer d.open.Unlock()
-	if d.done {
+	if d.done.Swap(true) {
 		return nil
 	}
-	d.done = true
+	if d.given.Load() > 0 {
+		go d.close()
+		return nil
+	}
+	return d.close()
+}
+
+func (d *Image) close() error {
+	d.open.Lock()
+	defer d.open.Unlock()
 	defer d.cluster.Close()
 	var err error
 	if d.reader != nil {
