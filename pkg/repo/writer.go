@@ -184,16 +184,18 @@ func (w *Writer) Put(ctx context.Context, key object.Key, frame []byte) error {
 		}
 	}
 	w.job.repo.step(StepPublish, key.String())
-	if !w.marks[key] {
+	bad := w.marks[key]
+	if !bad {
 		there, err := w.pool.Has(ctx, key)
 		if there && err == nil { // whoever sends it may have read it since, and marked it
-			w.marks[key], err = w.job.repo.isMarked(key)
+			bad, err = w.job.repo.isMarked(key)
 		}
-		if err != nil || there && !w.marks[key] {
+		if err != nil || there && !bad {
 			return err
 		}
 	}
-	if w.marks[key] {
+	if bad {
+		w.marks[key] = true
 		w.healed = append(w.healed, key)
 	}
 	if w.toCheck -= int64(len(frame)); w.toCheck < 0 {
