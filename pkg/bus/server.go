@@ -263,8 +263,8 @@ func (l *serverLog) note(format string, v []any) string {
 	return text
 }
 
-func contains(text string, any ...string) bool {
-	return slices.ContainsFunc(any, func(s string) bool { return strings.Contains(text, s) })
+func contains(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(text, s) })
 }
 
 func (l *serverLog) lastError() string {

@@ -220,21 +220,35 @@ func (b *Bus) Waiting(ctx context.Context) (map[string]Work, error) {
 
 // Queued tells which jobs are queued or being worked on, without what their work is: that takes one request, not one for each.
 func (b *Bus) Queued(ctx context.Context) (map[string]bool, error) {
-	s, err := b.js.Stream(ctx, DueStream)
-	if err != nil {
-		return nil, b.explain("read the queue", err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(dueHead+".>"))
+	_, subjects, err := b.queue(ctx)
 	if err != nil {
 		return nil, b.explain("read the queue", err)
 	}
 	all := map[string]bool{}
-	for at := range info.State.Subjects {
-		if words := strings.SplitN(strings.TrimPrefix(at, dueHead+"."), ".", 3); len(words) == 3 {
+	for at := range subjects {
+		if words := dueWords(at); len(words) == 3 {
 			all[words[2]] = true
 		}
 	}
 	return all, nil
+}
+
+// queue is the stream of what is due, and how many messages each of its subjects has.
+func (b *Bus) queue(ctx context.Context) (jetstream.Stream, map[string]uint64, error) {
+	s, err := b.js.Stream(ctx, DueStream)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(dueHead+".>"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, info.State.Subjects, nil
+}
+
+// dueWords are the pool, the lane and the job of a subject; of a consumer's, that have no job, the last is >.
+func dueWords(subject string) []string {
+	return strings.SplitN(strings.TrimPrefix(subject, dueHead+"."), ".", 3)
 }
 
 // Queue counts what one pool and lane has.
@@ -246,17 +260,13 @@ type Queue struct {
 
 // Queues counts the work of each pool and lane that has some, or had.
 func (b *Bus) Queues(ctx context.Context) ([]Queue, error) {
-	s, err := b.js.Stream(ctx, DueStream)
-	if err != nil {
-		return nil, b.explain("count the queue", err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(dueHead+".>"))
+	s, subjects, err := b.queue(ctx)
 	if err != nil {
 		return nil, b.explain("count the queue", err)
 	}
 	var list []Queue
 	find := func(at string) *Queue {
-		words := strings.SplitN(strings.TrimPrefix(at, dueHead+"."), ".", 3)
+		words := dueWords(at)
 		for i := range list {
 			if list[i].Pool == words[0] && list[i].Lane == words[1] {
 				return &list[i]
@@ -265,7 +275,7 @@ func (b *Bus) Queues(ctx context.Context) ([]Queue, error) {
 		list = append(list, Queue{Pool: words[0], Lane: words[1]})
 		return &list[len(list)-1]
 	}
-	for at, n := range info.State.Subjects {
+	for at, n := range subjects {
 		find(at).Waiting += int(n)
 	}
 	consumers := s.ListConsumers(ctx)

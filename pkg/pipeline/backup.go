@@ -54,8 +54,8 @@ func (b *Backup) stages() ([]Stage, error) {
 }
 
 // Run makes the backup. Where a stage asks for it (exit code 75: what it built on went away meanwhile), all is run again,
-// once, and without a change map. The event is that of the commit; nil where there was none. o.Events gets what the stages tell, but of a failure
-// only what the stage tells that failed by itself. The error is that of the function Run.
+// once, and without a change map. The event is that of the commit; nil where there was none. o.Events gets what the stages
+// tell, but of a failure only what the stage tells that failed by itself. The error is that of the function Run.
 func (b *Backup) Run(ctx context.Context, o Options) (committed *event.Event, err error) {
 	stages, err := b.stages()
 	if err != nil {

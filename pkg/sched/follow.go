@@ -214,11 +214,11 @@ func (d *Daemon) callback(ctx context.Context, e bus.Delivery) error {
 	if err != nil {
 		return err
 	}
-	// A block of YAML ends in a newline: behind that the job's name would be a command of its own.
 	limited, cancel := context.WithTimeoutCause(ctx, g.CallbackTimeout, fmt.Errorf("it took longer than %s, and was ended", schedule.FormatDuration(g.CallbackTimeout)))
 	defer cancel()
+	callback := strings.TrimSpace(g.Callback) // a block of YAML ends in a newline: behind that the job's name would be a command
 	err = d.command(limited, tool{
-		name: "backup-completed-callback", path: "/bin/sh", args: []string{"-c", strings.TrimSpace(g.Callback) + ` "$@"`, "backup-completed-callback", job.Name},
+		name: "backup-completed-callback", path: "/bin/sh", args: []string{"-c", callback + ` "$@"`, "backup-completed-callback", job.Name},
 		job: job.Name, event: e.ID, stdin: status,
 		env: []string{"BACKY_JOB=" + job.Name, "BACKY_REVISION=" + e.Event.Revision, "BACKY_BACKUPDIR=" + d.dir(job.Name), "BACKY_BASEDIR=" + d.repo.Base},
 	})

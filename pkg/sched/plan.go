@@ -54,8 +54,8 @@ func (d *Daemon) lives() {
 // pushAgain is after what time work is queued again that could not be.
 const pushAgain = 10 * time.Second
 
-// decide thinks out what jobs are to do: once a minute all, in between those about which there is news. It tells who is late and who is not any more, and returns the work that is due,
-// what is due for longest first, and how long all can rest.
+// decide thinks out what jobs are to do: once a minute all, in between those about which there is news. It tells who is late
+// and who is not any more, and returns the work that is due, what is due for longest first, and how long all can rest.
 func (d *Daemon) decide(now time.Time) (due []bus.Work, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

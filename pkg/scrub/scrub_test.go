@@ -246,11 +246,7 @@ func TestBadPage(t *testing.T) {
 // after the one before was healed; else 50 at once.
 func TestSoakBitRot(t *testing.T) {
 	f := repotest.New(t)
-	blocks := make([]int64, 210)
-	for i := range blocks {
-		blocks[i] = int64(i)
-	}
-	d := noisy(209, 1, blocks...)
+	d := noisy(209, 1, first(210)...)
 	revisions := []repo.Revision{backup(t, f, "vm1", d)}
 	d.WriteAt(repotest.Noise(rand.New(rand.NewPCG(3, 3)), block), 0) // so that block 0 is not the same in all
 	revisions = append(revisions, backup(t, f, "vm2", d))
@@ -345,14 +341,19 @@ func TestLimboIsRead(t *testing.T) {
 	trust(t, f, rev, "distrusted damage", at(1, block))
 }
 
-// Runs of a share go round: each object is read once, and what is bad is found in one of them.
-func TestShares(t *testing.T) {
-	f := repotest.New(t)
-	blocks := make([]int64, 60)
+// first are the blocks from 0 on.
+func first(n int) []int64 {
+	blocks := make([]int64, n)
 	for i := range blocks {
 		blocks[i] = int64(i)
 	}
-	rev := backup(t, f, "vm1", noisy(60, 1, blocks...))
+	return blocks
+}
+
+// Runs of a share go round: each object is read once, and what is bad is found in one of them.
+func TestShares(t *testing.T) {
+	f := repotest.New(t)
+	rev := backup(t, f, "vm1", noisy(60, 1, first(60)...))
 	f.Spoil(f.Chunks(rev)[10], false)
 	f.Spoil(f.Chunks(rev)[11], true)
 	objects, bad := int64(0), 0
@@ -525,11 +526,7 @@ func TestGoodAgain(t *testing.T) {
 // A scrub that is ended halfway has marked what is bad up to where the next one begins, and calls nothing verified.
 func TestEndedHalfway(t *testing.T) {
 	f := repotest.New(t)
-	blocks := make([]int64, 60)
-	for i := range blocks {
-		blocks[i] = int64(i)
-	}
-	rev := backup(t, f, "vm1", noisy(60, 1, blocks...))
+	rev := backup(t, f, "vm1", noisy(60, 1, first(60)...))
 	for _, key := range f.Chunks(rev) {
 		f.Spoil(key, false)
 	}

@@ -32,8 +32,8 @@ func Build(t testing.TB, tags string, names ...string) string {
 	return bin
 }
 
-// FreePort is a port that nobody listens at, at no address of this host. It is one that the kernel gives to no connection by itself, so nobody
-// gets it by chance before the test does.
+// FreePort is a port that nobody listens at, at no address of this host. It is one that the kernel gives to no connection by
+// itself, so nobody gets it by chance before the test does.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
@@ -47,7 +47,8 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
-// Main is the main function of a command for testscript.Main, at the time that $NOW says (as Time reads it), or else at the real one.
+// Main is the main function of a command for testscript.Main, at the time that $NOW says (as Time reads it), or else at the
+// real one.
 func Main(c app.Command) func() {
 	return func() {
 		now := time.Now
